@@ -1,0 +1,1 @@
+"""Proof that a store keeps the contract of the minion job queue."""
