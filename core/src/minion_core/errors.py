@@ -8,6 +8,7 @@
     ├── UnknownTask             no function is registered under that name
     ├── UnknownJob              no job has that id (any more)
     ├── Unsupported             this backend does not declare that capability
+    ├── ApplicationError        the application could not be imported, or is no ``Minion``
     ├── JobNotClaimable         ``foreground`` found the job taken, blocked, expired or gone
     └── JobFailed               the job whose result was waited for has failed
 
@@ -55,6 +56,10 @@ class UnknownJob(MinionError):
 
 class Unsupported(MinionError):
     """The backend declares that it cannot do this, and changed nothing."""
+
+
+class ApplicationError(MinionError):
+    """The application that a worker or the command line was told to use cannot be used; says why."""
 
 
 class JobNotClaimable(MinionError):
