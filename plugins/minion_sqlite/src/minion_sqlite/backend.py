@@ -1,0 +1,287 @@
+"""The SQLite backend: what the toolkit's seams are on a file that one process at a time may write."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
+
+from minion_core.backend import Clock
+from minion_core.errors import BackendUnavailable, SchemaError
+from minion_core.records import Capabilities, ClaimedJob, DequeueOptions
+from minion_core.sql import SqlBackend, Work
+from minion_core.sql.readiness import next_due
+from minion_core.values import encode_json
+from minion_sqlite.claiming import claim, may_be_claimable
+from minion_sqlite.migrations import MIGRATIONS
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement
+
+OLDEST_SQLITE = (3, 35, 0)
+"""The first with RETURNING."""
+
+SYNCHRONOUS = ("full", "normal", "extra")
+
+BUSY_TIMEOUT = 5.0
+"""Seconds that a writer waits for another one."""
+
+LOOK_EVERY = 0.004
+"""Seconds between two looks at whether the file has changed; each costs a few microseconds."""
+
+TRANSIENT = ("SQLITE_BUSY", "SQLITE_LOCKED")
+UNAVAILABLE = (
+    "SQLITE_CANTOPEN",
+    "SQLITE_IOERR",
+    "SQLITE_FULL",
+    "SQLITE_READONLY",
+    "SQLITE_NOTADB",
+    "SQLITE_PERM",
+)
+
+
+class SqliteBackend(SqlBackend):
+    """Jobs in an SQLite file: ``sqlite:///relative.db``, ``sqlite:////absolute.db``.
+
+    Options in the URL's query: ``synchronous=full|normal|extra`` (full: an acknowledged job survives the
+    loss of power; normal: it survives a crash of every process, and commits are faster), and
+    ``busy_timeout=SECONDS`` (5), how long a writer waits for another one.
+    """
+
+    capabilities = Capabilities(
+        transactional_enqueue=True,
+        wakeup=True,
+        concurrent_claims=False,
+        multi_process=True,
+        durable=True,
+        server_clock=False,
+        uptime=False,
+        time_resolution=0.000_001,
+    )
+    migrations = MIGRATIONS
+
+    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
+        super().__init__(url, clock=clock)
+        parsed = sa.make_url(url)
+        if not parsed.database or parsed.database == ":memory:" or parsed.host:
+            raise ValueError(
+                f"{url} names no file: write sqlite:///jobs.db for a file in the current folder,"
+                " or sqlite:////path/to/jobs.db"
+            )
+        options = dict(parsed.query)
+        self.path = Path(parsed.database)
+        self.synchronous = str(options.pop("synchronous", "full")).lower()
+        if self.synchronous not in SYNCHRONOUS:
+            raise ValueError(f"synchronous must be one of {', '.join(SYNCHRONOUS)}, not {self.synchronous}")
+        try:
+            self.busy_timeout = float(str(options.pop("busy_timeout", BUSY_TIMEOUT)))
+        except ValueError:
+            raise ValueError("busy_timeout must be a number of seconds") from None
+        if options:
+            raise ValueError(
+                f"Unknown options in the URL: {', '.join(options)}; known: synchronous, busy_timeout"
+            )
+
+    # -- Connections --------------------------------------------------------------------------------------
+
+    def make_engine(self) -> sa.Engine:
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            raise SchemaError(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 or newer is needed")
+        if not self.path.parent.is_dir():
+            raise BackendUnavailable(f"{self.safe_url}: there is no folder {self.path.parent}, make it first")
+        return sa.create_engine("sqlite://", creator=self._connect, poolclass=sa.QueuePool, max_overflow=-1)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=self.busy_timeout, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute(f"PRAGMA synchronous = {self.synchronous}")
+            connection.execute("PRAGMA cache_size = -16000")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def check_store(self, connection: sa.Connection) -> None:
+        tables = set(sa.inspect(connection).get_table_names())
+        ours = {table.name for table in self.tables.all}
+        if "minion_migrations" not in tables and (foreign := tables & ours):
+            raise SchemaError(
+                f"{self.safe_url} was made by another program: its table {min(foreign)} is not ours."
+                " It was left alone; choose another file"
+            )
+
+    def hold_migrations(self, connection: sa.Connection) -> None:
+        """Writers exclude each other as it is."""
+
+    def open(self, *, migrate: bool = True) -> None:
+        opened_before = self._engine is not None
+        super().open(migrate=migrate)
+        if not opened_before:
+            self._write_ahead()
+
+    def _write_ahead(self) -> None:
+        """Let readers and a writer work at the same time, from now on and for whoever opens the file.
+
+        Done when the file is known to be ours. Only one process can change the mode, hence the patience.
+        """
+        deadline = time.monotonic() + self.busy_timeout
+        while True:
+            with self.engine.connect() as connection:
+                try:
+                    connection.exec_driver_sql("PRAGMA journal_mode = WAL").all()
+                except sa.exc.DBAPIError as error:
+                    if not self.is_transient(error) or time.monotonic() > deadline:
+                        raise self.translate(error) from error
+                else:
+                    return
+            time.sleep(0.01)
+
+    def describe(self) -> str:
+        return f"SQLite {sqlite3.sqlite_version}, {self.path}, synchronous={self.synchronous}"
+
+    # -- Transactions -------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def begin_reading(self, connection: sa.Connection) -> Iterator[None]:
+        yield from self._begin(connection, "BEGIN")
+
+    @contextlib.contextmanager
+    def begin_writing(self, connection: sa.Connection) -> Iterator[None]:
+        yield from self._begin(connection, "BEGIN IMMEDIATE")
+
+    def _begin(self, connection: sa.Connection, statement: str) -> Iterator[None]:
+        with connection.begin():
+            connection.exec_driver_sql(statement)
+            yield
+
+    @contextlib.contextmanager
+    def borrow(self, connection: Any) -> Iterator[sa.Connection]:
+        if isinstance(connection, Session):
+            connection = connection.connection()
+        if isinstance(connection, sa.Connection):
+            yield connection
+        elif isinstance(connection, sqlite3.Connection):
+            if not connection.in_transaction:
+                connection.execute("BEGIN IMMEDIATE")
+            engine = sa.create_engine("sqlite://", creator=lambda: _Borrowed(connection), poolclass=NullPool)
+            with engine.connect() as borrowed:
+                yield borrowed
+        else:
+            raise TypeError(
+                "connection must be a sqlite3 connection, or an SQLAlchemy connection or session,"
+                f" not {type(connection).__name__}"
+            )
+
+    def is_transient(self, error: sa.exc.DBAPIError) -> bool:
+        return _error_name(error).startswith(TRANSIENT)
+
+    def is_unavailable(self, error: sa.exc.DBAPIError) -> bool:
+        return _error_name(error).startswith(UNAVAILABLE)
+
+    # -- Seams of statements ------------------------------------------------------------------------------
+
+    def read_store_clock(self, work: Work) -> datetime:  # noqa: ARG002 - the file has no clock but ours
+        return datetime.now(UTC)
+
+    def lock_rows(
+        self,
+        select: sa.Select[Any],
+        *,
+        skip_locked: bool = False,  # noqa: ARG002 - there is nobody to skip
+        share: bool = False,  # noqa: ARG002
+    ) -> sa.Select[Any]:
+        """A transaction that writes holds the whole file from its beginning."""
+        return select
+
+    def guard_lock(self, work: Work, name: str) -> None:
+        """Nobody else writes."""
+
+    def insert_jobs(self, work: Work, rows: Sequence[Mapping[str, Any]]) -> list[int]:
+        # Nobody else inserts before the end of this transaction, so ids can be counted on from here.
+        first = self.count_enqueued(work) + 1
+        jobs = self.tables.jobs
+        work.connection.execute(
+            sa.insert(jobs), [{"id": id, **row} for id, row in enumerate(rows, start=first)]
+        )
+        return list(range(first, first + len(rows)))
+
+    def claim(self, work: Work, worker_id: int, options: DequeueOptions) -> list[ClaimedJob]:
+        return claim(work, worker_id, options)
+
+    def has_note(self, notes: ColumnElement[str], keys: Sequence[str]) -> ColumnElement[bool]:
+        entry = sa.func.json_each(notes).table_valued("key", name="entry")
+        return sa.select(sa.literal(1)).select_from(entry).where(entry.c.key.in_(keys)).exists()
+
+    def among(self, column: ColumnElement[Any], items: Sequence[Any]) -> ColumnElement[bool]:
+        # As JSON, since a statement takes a limited number of values.
+        item = sa.func.json_each(encode_json(list(items), "the filter")).table_valued("value", name="item")
+        return column.in_(sa.select(item.c.value))
+
+    def count_enqueued(self, work: Work) -> int:
+        return (
+            work.connection.exec_driver_sql(
+                "SELECT seq FROM sqlite_sequence WHERE name = 'minion_jobs'"
+            ).scalar()
+            or 0
+        )
+
+    # -- Waking -------------------------------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) if self.clock is None else self.clock().astimezone(UTC)
+
+    def wait(self, timeout: float, options: DequeueOptions) -> None:
+        """Watch the file's version, which every commit of another connection changes."""
+        ends = time.monotonic() + timeout
+        with self.engine.connect() as watch:
+            watched = watch.connection.driver_connection
+            assert isinstance(watched, sqlite3.Connection)  # noqa: S101 - what our engine makes
+            seen, looked, due = None, 0.0, None
+            while True:
+                version = self._data_version(watched)
+                if version != seen or time.monotonic() - looked >= self.poll_interval:
+                    seen, looked = version, time.monotonic()
+                    if self.read(may_be_claimable, options):
+                        return
+                    due = self.read(next_due)
+                if due is not None and due <= self.now():
+                    return
+                left = ends - time.monotonic()
+                if left <= 0:
+                    return
+                time.sleep(min(left, LOOK_EVERY))
+
+    def _data_version(self, connection: sqlite3.Connection) -> object:
+        try:
+            return connection.execute("PRAGMA data_version").fetchone()
+        except sqlite3.Error as error:
+            raise BackendUnavailable(f"{self.safe_url} is not available: {error}") from error
+
+
+class _Borrowed:
+    """The caller's connection, which we neither commit, nor roll back, nor close."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def commit(self) -> None:
+        """Leave it to the caller."""
+
+    rollback = close = commit
+
+
+def _error_name(error: sa.exc.DBAPIError) -> str:
+    return str(getattr(error.orig, "sqlite_errorname", ""))
