@@ -40,7 +40,7 @@ from minion_core.task import Task, check_fields
 if TYPE_CHECKING:
     from minion_core.backend import Clock
     from minion_core.schedules import Dispatched
-    from minion_core.values import Seconds
+    from minion_core.values import Seconds, When
     from minion_core.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -431,6 +431,7 @@ class Minion:
         kwargs: Mapping[str, Any] | None = None,
         *,
         time_zone: str = "UTC",
+        first_run: When | None = None,
         **fields: Any,
     ) -> int:
         """Create a schedule, or replace the one of that name, and answer its id (SCHED-01).
@@ -442,6 +443,7 @@ class Minion:
             args: Positional arguments of each job.
             kwargs: Keyword arguments of each job.
             time_zone: The IANA time zone that ``cron`` is read in.
+            first_run: When a new schedule is first due, if not when ``cron`` says; 0 is at once.
             **fields: ``attempts``, ``expire``, ``lax``, ``notes``, ``priority``, ``queue`` of each job.
 
         Raises:
@@ -450,7 +452,15 @@ class Minion:
         """
         return self.backend.schedule(
             schedules.new_schedule(
-                self, name, cron, task, args=args, kwargs=kwargs, time_zone=time_zone, **fields
+                self,
+                name,
+                cron,
+                task,
+                args=args,
+                kwargs=kwargs,
+                time_zone=time_zone,
+                first_run=first_run,
+                **fields,
             )
         )
 

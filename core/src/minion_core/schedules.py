@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
 from minion_core.cron import next_run
 from minion_core.records import NewJob, NewSchedule, ScheduleFilter, ScheduleRecord
+from minion_core.values import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from minion_core.minion import Minion
+    from minion_core.values import When
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +51,7 @@ def new_schedule(
     args: Sequence[Any],
     kwargs: Mapping[str, Any] | None,
     time_zone: str,
+    first_run: When | None = None,
     **fields: Any,
 ) -> NewSchedule:
     """Make the record of a schedule; see ``Minion.schedule``."""
@@ -62,7 +65,11 @@ def new_schedule(
         fields = {**usual, **fields}
     if isinstance(fields.get("expire"), timedelta):
         fields["expire"] = fields["expire"].total_seconds()
-    first = next_run(cron, minion.backend.now(), time_zone)
+    now = minion.backend.now()
+    first = next_run(cron, now, time_zone)
+    if first_run is not None:
+        given = moment(first_run, "first_run")
+        first = given if isinstance(given, datetime) else now + timedelta(seconds=given)
     return NewSchedule(
         name, cron.strip(), first, task, args, {} if kwargs is None else kwargs, time_zone=time_zone, **fields
     )

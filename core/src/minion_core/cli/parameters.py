@@ -1,0 +1,59 @@
+"""What the options take: JSON, and lengths of time."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import click
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)([smhdw]?)", re.ASCII)
+
+
+def array(text: str) -> list[Any]:
+    """Read a JSON array."""
+    return _json(text, """an array like '[23, "bar"]'""", list)  # type: ignore[no-any-return]
+
+
+def mapping(text: str) -> dict[str, Any]:
+    """Read a JSON object."""
+    return _json(text, """an object like '{"width": 300}'""", dict)  # type: ignore[no-any-return]
+
+
+def notes(text: str) -> list[Any] | dict[str, Any]:
+    """Read a JSON object of notes, or an array of their names."""
+    wanted = """an object like '{"author": "me"}', or an array like '["author"]'"""
+    return _json(text, wanted, dict, list)  # type: ignore[no-any-return]
+
+
+def duration(text: str) -> float:
+    """Read a length of time: seconds as in Minion (``90``, ``0.5``), or ``10m``, ``2h``, ``3d``, ``1w``."""
+    found = _DURATION.fullmatch(text.strip())
+    if found is None:
+        raise click.BadParameter(f"{text!r} is no length of time; say seconds, or 10m, 2h, 3d, 1w")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def task_limit(text: str) -> tuple[str, int]:
+    """Read how many jobs of a task may run at a time, ``TASK=N``; the task's name may itself hold ``=``."""
+    task, _, number = text.rpartition("=")
+    if not task or not (number.isascii() and number.isdigit()):
+        raise click.BadParameter(f"{text!r} is no limit; say TASK=N, for instance resize=2")
+    return task, int(number)
+
+
+def _json(text: str, wanted: str, *kinds: type) -> Any:
+    try:
+        # Python's reader takes NaN and its like, which are not JSON.
+        value = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise click.BadParameter(f"not JSON ({error}); wanted is {wanted}, quoted for the shell") from None
+    if not isinstance(value, kinds):
+        raise click.BadParameter(f"wanted is {wanted}")
+    return value
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"JSON has no {constant}")
