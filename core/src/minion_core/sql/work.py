@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define
 
@@ -30,6 +30,11 @@ class Work:
     backend: SqlBackend
     tables: Tables
 
+    @property
+    def driver(self) -> Any:
+        """The driver's own connection, for statements too hot for anything in between."""
+        return self.connection.connection.driver_connection
+
     def now(self) -> datetime:
         """Read the clock; to be asked after the locks that a decision waits for."""
         return self.backend.read_clock(self)
@@ -39,6 +44,8 @@ def at(now: datetime, when: float | datetime) -> datetime:
     """Turn a moment (seconds from now, or an instant) into an instant that can be stored."""
     if isinstance(when, datetime):
         return when
+    if when == 0:
+        return now
     try:
         return now + timedelta(seconds=when)
     except OverflowError:

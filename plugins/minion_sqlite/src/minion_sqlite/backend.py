@@ -16,10 +16,11 @@ from sqlalchemy.pool import NullPool
 
 from minion_core.backend import Clock
 from minion_core.errors import BackendUnavailable, SchemaError
-from minion_core.records import Capabilities, ClaimedJob, DequeueOptions
+from minion_core.records import Capabilities, ClaimedJob, DequeueOptions, Finished
 from minion_core.sql import SqlBackend, Work
 from minion_core.sql.readiness import next_due
 from minion_core.values import encode_json
+from minion_sqlite import writing
 from minion_sqlite.claiming import claim, may_be_claimable
 from minion_sqlite.migrations import MIGRATIONS
 
@@ -66,6 +67,7 @@ class SqliteBackend(SqlBackend):
         uptime=False,
         time_resolution=0.000_001,
     )
+    driver_error = sqlite3.Error
     migrations = MIGRATIONS
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
@@ -97,7 +99,13 @@ class SqliteBackend(SqlBackend):
             raise SchemaError(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 or newer is needed")
         if not self.path.parent.is_dir():
             raise BackendUnavailable(f"{self.safe_url}: there is no folder {self.path.parent}, make it first")
-        return sa.create_engine("sqlite://", creator=self._connect, poolclass=sa.QueuePool, max_overflow=-1)
+        return sa.create_engine(
+            "sqlite://",
+            creator=self._connect,
+            poolclass=sa.QueuePool,
+            max_overflow=-1,
+            pool_reset_on_return=None,  # our transactions end themselves
+        )
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -138,8 +146,8 @@ class SqliteBackend(SqlBackend):
         while True:
             with self.engine.connect() as connection:
                 try:
-                    connection.exec_driver_sql("PRAGMA journal_mode = WAL").all()
-                except sa.exc.DBAPIError as error:
+                    Work(connection, self, self.tables).driver.execute("PRAGMA journal_mode = WAL").fetchall()
+                except sqlite3.Error as error:
                     if not self.is_transient(error) or time.monotonic() > deadline:
                         raise self.translate(error) from error
                 else:
@@ -151,18 +159,11 @@ class SqliteBackend(SqlBackend):
 
     # -- Transactions -------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def begin_reading(self, connection: sa.Connection) -> Iterator[None]:
-        yield from self._begin(connection, "BEGIN")
+    def begin_reading(self, connection: sa.Connection) -> _Transaction:
+        return _Transaction(connection, "BEGIN")
 
-    @contextlib.contextmanager
-    def begin_writing(self, connection: sa.Connection) -> Iterator[None]:
-        yield from self._begin(connection, "BEGIN IMMEDIATE")
-
-    def _begin(self, connection: sa.Connection, statement: str) -> Iterator[None]:
-        with connection.begin():
-            connection.exec_driver_sql(statement)
-            yield
+    def begin_writing(self, connection: sa.Connection) -> _Transaction:
+        return _Transaction(connection, "BEGIN IMMEDIATE")
 
     @contextlib.contextmanager
     def borrow(self, connection: Any) -> Iterator[sa.Connection]:
@@ -182,10 +183,10 @@ class SqliteBackend(SqlBackend):
                 f" not {type(connection).__name__}"
             )
 
-    def is_transient(self, error: sa.exc.DBAPIError) -> bool:
+    def is_transient(self, error: BaseException) -> bool:
         return _error_name(error).startswith(TRANSIENT)
 
-    def is_unavailable(self, error: sa.exc.DBAPIError) -> bool:
+    def is_unavailable(self, error: BaseException) -> bool:
         return _error_name(error).startswith(UNAVAILABLE)
 
     # -- Seams of statements ------------------------------------------------------------------------------
@@ -207,13 +208,10 @@ class SqliteBackend(SqlBackend):
         """Nobody else writes."""
 
     def insert_jobs(self, work: Work, rows: Sequence[Mapping[str, Any]]) -> list[int]:
-        # Nobody else inserts before the end of this transaction, so ids can be counted on from here.
-        first = self.count_enqueued(work) + 1
-        jobs = self.tables.jobs
-        work.connection.execute(
-            sa.insert(jobs), [{"id": id, **row} for id, row in enumerate(rows, start=first)]
-        )
-        return list(range(first, first + len(rows)))
+        return writing.insert_jobs(work, rows)
+
+    def finish_jobs(self, work: Work, outcomes: Sequence[Finished]) -> list[bool]:
+        return writing.finish_jobs(work, outcomes)
 
     def claim(self, work: Work, worker_id: int, options: DequeueOptions) -> list[ClaimedJob]:
         return claim(work, worker_id, options)
@@ -228,12 +226,7 @@ class SqliteBackend(SqlBackend):
         return column.in_(sa.select(item.c.value))
 
     def count_enqueued(self, work: Work) -> int:
-        return (
-            work.connection.exec_driver_sql(
-                "SELECT seq FROM sqlite_sequence WHERE name = 'minion_jobs'"
-            ).scalar()
-            or 0
-        )
+        return writing.last_id(work)
 
     # -- Waking -------------------------------------------------------------------------------------------
 
@@ -244,8 +237,7 @@ class SqliteBackend(SqlBackend):
         """Watch the file's version, which every commit of another connection changes."""
         ends = time.monotonic() + timeout
         with self.engine.connect() as watch:
-            watched = watch.connection.driver_connection
-            assert isinstance(watched, sqlite3.Connection)  # noqa: S101 - what our engine makes
+            watched: Any = watch.connection.driver_connection
             seen, looked, due = None, 0.0, None
             while True:
                 version = self._data_version(watched)
@@ -265,7 +257,24 @@ class SqliteBackend(SqlBackend):
         try:
             return connection.execute("PRAGMA data_version").fetchone()
         except sqlite3.Error as error:
-            raise BackendUnavailable(f"{self.safe_url} is not available: {error}") from error
+            raise self.translate(error) from error
+
+
+class _Transaction:
+    """A transaction on the driver itself: what SQLAlchemy would do around it costs as much as the insert."""
+
+    def __init__(self, connection: sa.Connection, begin: str) -> None:
+        self._driver: Any = connection.connection.driver_connection
+        self._begin = begin
+
+    def __enter__(self) -> None:
+        self._driver.execute(self._begin)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._driver.execute("COMMIT")
+        elif self._driver.in_transaction:
+            self._driver.execute("ROLLBACK")
 
 
 class _Borrowed:
@@ -283,5 +292,5 @@ class _Borrowed:
     rollback = close = commit
 
 
-def _error_name(error: sa.exc.DBAPIError) -> str:
-    return str(getattr(error.orig, "sqlite_errorname", ""))
+def _error_name(error: BaseException) -> str:
+    return str(getattr(error, "sqlite_errorname", ""))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from minion_core.records import ClaimedJob, DequeueOptions
 from minion_core.sql.readiness import judge
 from minion_core.sql.tables import from_microseconds, to_microseconds
+from minion_core.sql.transitions import sweep_all
 from minion_core.sql.work import chunks
 from minion_core.values import decode_json
 
@@ -44,21 +45,26 @@ TAKE = f"""UPDATE minion_jobs
     "coalesce", uniqkey, lease"""
 
 
+ANYTHING_DUE = """SELECT 1 FROM minion_jobs
+  WHERE due <= ? AND due IS NOT NULL AND state IN ('inactive', 'active') LIMIT 1"""
+
+
 def claim(work: Work, worker_id: int, options: DequeueOptions) -> list[ClaimedJob]:
     """Claim up to ``options.limit`` jobs, the best first."""
     now = work.now()
     values = {"worker": worker_id, "now": to_microseconds(now)}
+    if work.driver.execute(ANYTHING_DUE, (values["now"],)).fetchone():
+        sweep_all(work, now)
     claimed: list[ClaimedJob] = []
     while wanted := options.limit - len(claimed):
         ids = _candidates(work, options, wanted)
         if not ids:
             break
-        rows = work.connection.exec_driver_sql(TAKE, values | {"ids": str(ids)}).all()
+        rows = work.driver.execute(TAKE, values | {"ids": str(ids)}).fetchall()
         claimed += [_claimed_job(row, values["now"]) for row in rows]
-        # What the index shows and the conditions refuse is taken out of the index, or moved to its place.
-        refused = set(ids).difference(row[0] for row in rows)
-        if refused:
-            judge(work, sorted(refused), now)
+        if len(rows) < len(ids):
+            # What the index shows and the conditions refuse goes where it belongs.
+            judge(work, sorted(set(ids).difference(row[0] for row in rows)), now)
         if len(ids) < wanted:
             break
     claimed.sort(key=lambda job: (-job.priority, job.id))
@@ -75,10 +81,9 @@ def _candidates(work: Work, options: DequeueOptions, limit: int) -> list[int]:
         for number, (queue, task) in enumerate(some):
             values[f"queue{number}"] = queue
             values[f"task{number}"] = task
-        rows = work.connection.exec_driver_sql(candidates_statement(len(some), filters), values)
-        found += [(-priority, id) for priority, id in rows]
+        found += work.driver.execute(candidates_statement(len(some), filters), values)
     if len(pairs) > RANGES_MAX:
-        found.sort()
+        found.sort(key=lambda row: (-row[0], row[1]))
     return [id for _, id in found[:limit]]
 
 

@@ -1,0 +1,114 @@
+"""The driver alone, as the yardstick: the least code that stores, claims and finishes jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+
+import sqlalchemy as sa
+
+
+class RawDriver(ABC):
+    """One table, one connection, no guarantees beyond the commit."""
+
+    @abstractmethod
+    def insert_one(self, count: int) -> None:
+        """Insert jobs, a commit each."""
+
+    @abstractmethod
+    def insert_many(self, count: int) -> None:
+        """Insert jobs in one transaction, the fastest way the driver has."""
+
+    @abstractmethod
+    def claim(self, limit: int) -> list[int]:
+        """Take the best jobs in one transaction, and read what performing them needs."""
+
+    @abstractmethod
+    def finish(self, ids: Sequence[int]) -> None:
+        """Finish jobs in one transaction."""
+
+    @abstractmethod
+    def empty(self) -> None:
+        """Delete all rows."""
+
+
+class RawSqlite(RawDriver):
+    def __init__(self, connection: sqlite3.Connection, table: str, task: str, args: list[object]) -> None:
+        self.connection = connection
+        self.table = table
+        now = int(time.time() * 1e6)
+        self.row = (json.dumps(args), now, now, task)
+        self.insert = f"INSERT INTO {table} (args, created, delayed, task) VALUES (?, ?, ?, ?)"
+        self.task = task
+
+    def insert_one(self, count: int) -> None:
+        for _ in range(count):
+            self.connection.execute("BEGIN IMMEDIATE")
+            self.connection.execute(self.insert, self.row)
+            self.connection.execute("COMMIT")
+
+    def insert_many(self, count: int) -> None:
+        self.connection.execute("BEGIN IMMEDIATE")
+        self.connection.executemany(self.insert, [self.row] * count)
+        self.connection.execute("COMMIT")
+
+    def claim(self, limit: int) -> list[int]:
+        self.connection.execute("BEGIN IMMEDIATE")
+        rows = self.connection.execute(
+            f"UPDATE {self.table} SET state = 'active', worker = 1, started = ? WHERE id IN ("
+            f"SELECT id FROM {self.table} WHERE state = 'inactive' AND hold = 0 AND queue = 'default'"
+            " AND task = ? ORDER BY priority DESC, id LIMIT ?) RETURNING id, task, args, retries",
+            (int(time.time() * 1e6), self.task, limit),
+        ).fetchall()
+        self.connection.execute("COMMIT")
+        return [row[0] for row in rows]
+
+    def finish(self, ids: Sequence[int]) -> None:
+        now = int(time.time() * 1e6)
+        self.connection.execute("BEGIN IMMEDIATE")
+        self.connection.executemany(
+            f"UPDATE {self.table} SET state = 'finished', finished = ?, result = '\"ok\"'"
+            " WHERE id = ? AND retries = 0 AND state = 'active'",
+            [(now, id) for id in ids],
+        )
+        self.connection.execute("COMMIT")
+
+    def empty(self) -> None:
+        self.connection.execute(f"DELETE FROM {self.table}")
+
+
+PLAIN_SQLITE = """
+CREATE TABLE IF NOT EXISTS raw_jobs (
+  id INTEGER PRIMARY KEY, args TEXT, created INTEGER, delayed INTEGER, finished INTEGER, hold INTEGER DEFAULT 0,
+  priority INTEGER DEFAULT 0, queue TEXT DEFAULT 'default', result TEXT, retries INTEGER DEFAULT 0,
+  started INTEGER, state TEXT DEFAULT 'inactive', task TEXT, worker INTEGER);
+CREATE INDEX IF NOT EXISTS raw_jobs_claim ON raw_jobs (queue, task, priority DESC, id)
+  WHERE state = 'inactive' AND hold = 0;
+"""
+
+
+@contextlib.contextmanager
+def raw_driver(url: str, task: str, args: list[object]) -> Iterator[tuple[RawDriver, RawDriver]]:
+    """Answer the driver on the backend's own tables, and on the plainest one.
+
+    Args:
+        url: The store; the backend has made its tables there.
+        task: The task of every job.
+        args: The arguments of every job.
+    """
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        raise SystemExit(f"No raw driver is known for {parsed.get_backend_name()}: add one to benchmarks/raw.py")
+    connection = sqlite3.connect(str(parsed.database), isolation_level=None)
+    connection.execute(f"PRAGMA synchronous = {parsed.query.get('synchronous', 'full')}")
+    connection.executescript(PLAIN_SQLITE)
+    yield (
+        RawSqlite(connection, "minion_jobs", task, args),
+        RawSqlite(connection, "raw_jobs", task, args),
+    )
+    connection.execute("DROP TABLE raw_jobs")
+    connection.close()
