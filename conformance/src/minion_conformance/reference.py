@@ -19,6 +19,7 @@ from attrs import evolve
 from minion_conformance.reference_store import Store, StoredJob, StoredWorker, at
 from minion_core.backend import Backend, Clock
 from minion_core.errors import BackendError, Unsupported
+from minion_core.hookspecs import hookimpl
 from minion_core.records import (
     FOREGROUND_QUEUE,
     STUCK_IN_QUEUE,
@@ -622,3 +623,9 @@ class ReferenceBackend(Backend):
             if all or locks:
                 store.locks.clear()
             store.changed.notify_all()
+
+
+@hookimpl
+def minion_backend(scheme: str) -> type[Backend] | None:
+    """Answer the reference for its scheme."""
+    return ReferenceBackend if scheme == "reference" else None

@@ -1,0 +1,27 @@
+"""The checks, one file per area of the contract; importing this registers them all."""
+
+from minion_conformance.checks import (
+    basics,
+    changing,
+    claiming,
+    dependencies,
+    enqueueing,
+    leases,
+    listing,
+    locks,
+    settling,
+    workers,
+)
+
+__all__ = [
+    "basics",
+    "changing",
+    "claiming",
+    "dependencies",
+    "enqueueing",
+    "leases",
+    "listing",
+    "locks",
+    "settling",
+    "workers",
+]
