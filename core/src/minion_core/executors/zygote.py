@@ -1,0 +1,208 @@
+"""The zygote: a process with one thread that imports the application once, and forks performers from itself.
+
+It is started as ``python -m minion_core.executors.zygote FD`` with one end of a socket pair. First it is
+sent how to find the application, and answers that it is ready, or why not. Then each order is five bytes:
+``S`` and a number, with a socket passed along, forks a performer of that number; ``K`` and a number kills
+the process group of that performer (``ALL`` means each of them), any other byte is a signal's number to send
+to it. It tells which processes it forked and how they ended. When the supervisor is gone, it ends its
+performers and itself.
+
+Why not multiprocessing's forkserver: that swallows what goes wrong when the application is imported, and
+answers 255 for every performer if it dies itself; here exit codes and signals are exact.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from minion_core.application import load_app
+from minion_core.errors import ApplicationError
+from minion_core.executors.frames import Reader, pack
+from minion_core.executors.performer import Performer
+from minion_core.executors.wire import ALL, BROKEN, EXITED, KILL, ORDER, READY, SPAWN, SPAWNED, UNKNOWN
+
+if TYPE_CHECKING:
+    from minion_core.minion import Minion
+
+logger = logging.getLogger(__name__)
+
+_RESET = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGCHLD", "SIGALRM", "SIGUSR1", "SIGUSR2")
+
+
+class Zygote:
+    """Forks performers on demand and tells how they ended."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._pids: dict[int, int] = {}
+        self._worker_id = 0
+        self._minion: Minion | None = None
+        self._wake, self._woken = socket.socketpair()
+
+    def run(self) -> None:
+        """Import the application, then serve until the supervisor is gone."""
+        # The supervisor decides when to end; a terminal's Ctrl-C or a service manager's signal is for it.
+        for name in ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP"):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+        if not self._prepare():
+            return
+        self._wake.setblocking(False)
+        self._woken.setblocking(False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        gc.collect()
+        gc.freeze()  # or each collection in a performer would copy the pages that it shares with this process
+        while self._serve():
+            pass
+        for pid in self._pids.values():
+            _kill_group(pid, signal.SIGKILL)
+
+    def _tell(self, *message: Any) -> None:
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self._sock.sendall(pack(message))
+
+    # -- The application ----------------------------------------------------------------------------------
+
+    def _prepare(self) -> bool:
+        config = self._receive_config()
+        if config is None:
+            return False
+        self._worker_id = config["worker_id"]
+        sys.path[:] = config["path"]
+        logging.basicConfig(level=config["log_level"], format=config["log_format"])
+        try:
+            self._minion = load_app(config["app"])
+        except ApplicationError as error:
+            cause = error.__cause__
+            told = "".join(traceback.format_exception(cause)) if cause else ""
+            self._tell(BROKEN, str(error), told)
+            return False
+        self._minion.url = config["url"]
+        others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
+        if others:
+            logger.warning(
+                "%s started threads while it was imported (%s): performers are forked without them, which may"
+                " hang them; start threads at first use instead",
+                config["app"],
+                ", ".join(others),
+            )
+        self._tell(READY, sorted(self._minion.tasks))
+        return True
+
+    def _receive_config(self) -> dict[str, Any] | None:
+        reader = Reader()
+        while data := self._sock.recv(65536):
+            for message in reader.feed(data):
+                return dict(message)
+        return None
+
+    # -- Performers ---------------------------------------------------------------------------------------
+
+    def _serve(self) -> bool:
+        readable, _, _ = select.select([self._sock, self._woken], [], [])
+        if self._woken in readable:
+            with suppress(BlockingIOError):
+                while self._woken.recv(4096):
+                    pass
+            self._reap()
+        if self._sock not in readable:
+            return True
+        order, sockets, _, _ = socket.recv_fds(self._sock, ORDER.size, 1)
+        if len(order) < ORDER.size:
+            return False
+        letter, number = ORDER.unpack(order)
+        if letter == SPAWN:
+            self._spawn(number, socket.socket(fileno=sockets[0]))
+        elif letter == KILL:
+            self._kill(number)
+        elif number in self._pids:
+            with suppress(ProcessLookupError):
+                os.kill(self._pids[number], letter[0])
+        return True
+
+    def _kill(self, number: int) -> None:
+        for each, pid in self._pids.items():
+            if number in (each, ALL):
+                _kill_group(pid, signal.SIGKILL)
+
+    def _spawn(self, number: int, sock: socket.socket) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()  # or the child would write it once more
+        try:
+            pid = os.fork()
+        except OSError as error:
+            logger.error("No performer could be forked: %s", error)  # noqa: TRY400  # one line
+            sock.close()
+            self._tell(EXITED, number, 0, 255, 0)
+            return
+        if pid == 0:
+            self._become_performer(sock)
+        with suppress(OSError):
+            os.setpgid(pid, pid)  # the child does so too: whoever comes first
+        sock.close()
+        self._pids[number] = pid
+        self._tell(SPAWNED, number, pid)
+
+    def _become_performer(self, sock: socket.socket) -> None:
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            for name in _RESET:
+                signal.signal(getattr(signal, name), signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, [])
+            with suppress(OSError):
+                os.setpgid(0, 0)
+            for inherited in (self._sock, self._wake, self._woken):
+                inherited.close()
+            if self._minion is not None:
+                Performer(sock, self._minion, self._worker_id).run()
+            code = 0
+        except (BrokenPipeError, ConnectionResetError):
+            code = 0  # the supervisor is gone
+        except BaseException:
+            logger.exception("Performer %d broke", os.getpid())
+        finally:
+            # No more of what the zygote would do at its end: those are not this process's affairs.
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(Exception):
+                    stream.flush()
+            os._exit(code)
+
+    def _reap(self) -> None:
+        for number, pid in list(self._pids.items()):
+            # Only its own: the application may have children, which it waits for by itself.
+            try:
+                ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:  # the application waited for it
+                del self._pids[number]
+                self._tell(EXITED, number, pid, UNKNOWN, 0)
+                continue
+            if ended is None:
+                continue
+            exited = ended.si_code == os.CLD_EXITED
+            if not exited or ended.si_status:
+                _kill_group(pid, signal.SIGKILL)  # what its job left behind; the pid is still taken
+            os.waitpid(pid, 0)
+            del self._pids[number]
+            self._tell(
+                EXITED, number, pid, ended.si_status if exited else 0, 0 if exited else ended.si_status
+            )
+
+
+def _kill_group(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+if __name__ == "__main__":
+    Zygote(socket.socket(fileno=int(sys.argv[1]))).run()

@@ -1,0 +1,582 @@
+"""A worker: claims jobs, has them performed, settles what came of them, until it is told to stop.
+
+One main loop does all that matters in one thread: it reads what the performers say, settles their outcomes
+in one batch, claims as many jobs as there is room for in another, and sleeps until something happens. While
+it settles, further outcomes gather: under load batches grow by themselves, and an idle worker answers at
+once. Threads beside it wait for jobs, send heartbeats, dispatch schedules and repair (``chores.py``);
+executors perform (``executors/``).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import selectors
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from minion_core import values
+from minion_core.application import locate_app
+from minion_core.chores import Chore, Chores, Waiter
+from minion_core.errors import BackendError, BackendUnavailable
+from minion_core.executors import Executor
+from minion_core.executors.inline import InlineExecutor
+from minion_core.executors.process import ProcessExecutor
+from minion_core.job import Job
+from minion_core.outage import Outage
+from minion_core.records import (
+    ClaimedJob,
+    DequeueOptions,
+    Failed,
+    JobFilter,
+    JobRecord,
+    Outcome,
+    Released,
+    Settled,
+    State,
+    WorkerFilter,
+)
+
+if TYPE_CHECKING:
+    from minion_core.minion import Minion
+    from minion_core.values import Seconds
+
+logger = logging.getLogger(__name__)
+
+EXECUTORS = ("process", "inline")
+
+LARGEST_SETTLE = 500
+"""How many outcomes go into one ``settle`` at most, so that its transaction stays short."""
+
+LAST_SETTLE = 30.0
+"""How long, in seconds, a worker that is told to stop tries to reach a store that is gone."""
+
+OUTCOME_HOOKS = (
+    "minion_finished",
+    "minion_failed",
+    "minion_retried",
+    "minion_declined",
+    "minion_replaced",
+)
+
+
+class Worker:
+    """A worker for one queue.
+
+    Attributes:
+        minion: The queue.
+        id: Its id while it runs, ``None`` otherwise.
+        jobs: How many jobs it performs at a time.
+        queues: The queues that it looks in.
+        performed: How many jobs it has performed.
+    """
+
+    def __init__(
+        self,
+        minion: Minion,
+        *,
+        jobs: int = 4,
+        queues: Sequence[str] = ("default",),
+        tasks: Sequence[str] | None = None,
+        min_priority: int | None = None,
+        app: str | None = None,
+        executor: str = "process",
+        recycle: int = 1000,
+        heartbeat_interval: Seconds | None = None,
+        command_interval: Seconds = 10,
+        dispatch_interval: Seconds = 10,
+        repair_interval: Seconds = 21_600,
+        dequeue_timeout: Seconds = 5,
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            minion: The queue.
+            jobs: How many jobs to perform at a time.
+            queues: The queues to look in.
+            tasks: Only jobs of these tasks; by default of all that are registered.
+            min_priority: Only jobs of at least this priority.
+            app: The application that performers import, as ``module:attribute``; by default the module that
+                made ``minion``, if it is an attribute there.
+            executor: ``process``, or ``inline`` for tests: one job at a time in this very process.
+            recycle: After how many jobs a process is replaced; 1 is a fresh process for each job.
+            heartbeat_interval: Seconds between heartbeats; by default 300, or less if ``missing_after`` is
+                small.
+            command_interval: Seconds between looks for remote commands.
+            dispatch_interval: Seconds between looks for schedules that are due.
+            repair_interval: Seconds between repairs, at the longest; some are shorter, at random.
+            dequeue_timeout: After so many seconds without a job it looks once more, whatever woke it.
+
+        Raises:
+            TypeError: An option is of the wrong type.
+            ValueError: An option is out of bounds.
+        """
+        self.minion = minion
+        self.id: int | None = None
+        self.jobs = values.check_integer(jobs, "jobs", 1)
+        self.queues = tuple(values.check_name(name, "a queue's name") for name in queues)
+        self.performed = 0
+        if executor not in EXECUTORS:
+            raise ValueError(f"executor must be one of {', '.join(EXECUTORS)}, not {executor!r}")
+        self._executor_name = executor
+        self._only_tasks = None if tasks is None else tuple(tasks)
+        self._min_priority = min_priority
+        self._app = app
+        self._recycle = values.check_integer(recycle, "recycle", 1)
+        usual = max(0.05, min(300.0, minion.missing_after / 6))
+        self._intervals = {
+            "heartbeat_interval": _interval(usual if heartbeat_interval is None else heartbeat_interval),
+            "command_interval": _interval(command_interval),
+            "dispatch_interval": _interval(dispatch_interval),
+            "repair_interval": _interval(repair_interval),
+            "dequeue_timeout": _interval(dequeue_timeout),
+        }
+        self._commands: dict[str, Callable[..., None]] = {}
+        self._posted: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._wake_in: socket.socket | None = None
+        self._outage = Outage(logger, "The store")
+        self._outcomes: list[tuple[ClaimedJob, Outcome]] = []
+        self._held: set[tuple[int, int]] = set()
+        self._look = False
+        self._reconcile_at: float | None = None
+        self._stops = 0
+        self._stopping = False
+        self._give_up_at: float | None = None
+        self._idle = False
+        self._observed: frozenset[str] = frozenset()
+        self._executor: Executor
+        self._selector: selectors.BaseSelector
+        self._waiter: Waiter
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.id} of {self.minion!r}>"
+
+    # -- Running ------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Work until told to stop by SIGINT, SIGTERM, SIGQUIT or ``stop``.
+
+        The first INT or TERM stops claiming, gives back what was not begun, and lets running jobs end; a
+        second one, or QUIT, ends them now. Signals are heeded if this is the main thread.
+
+        Raises:
+            ApplicationError: The application cannot be imported.
+            BackendError: The store could not be reached at the start; later the worker waits for it.
+        """
+        backend = self.minion.backend
+        app = "" if self._executor_name == "inline" else self._app or locate_app(self.minion)
+        self._observed = frozenset(hook for hook in OUTCOME_HOOKS if self.minion.plugins.observed(hook))
+        self._stops, self._stopping, self._look, self._idle = 0, False, True, False
+        self.id = backend.register_worker(None, socket.gethostname(), os.getpid(), {"type": "Python"})
+        self._executor = self._make_executor(app, self.id)
+        threads: list[Waiter | Chores] = []
+        with selectors.DefaultSelector() as self._selector, self._waking():
+            try:
+                self._executor.start(self._selector, self)
+                self._waiter = Waiter(self.minion, self._woken, self._intervals["dequeue_timeout"])
+                threads = [self._waiter, *self._chores()]
+                self._beat()
+                for thread in threads:
+                    thread.start()
+                logger.info(
+                    "Worker %d started (pid %d): %d jobs at a time, queues %s",
+                    self.id,
+                    os.getpid(),
+                    self.jobs,
+                    ", ".join(self.queues),
+                )
+                self.minion.plugins.notify("minion_worker_started", worker=self)
+                self._loop()
+            finally:
+                self._end(threads)
+
+    def stop(self, *, now: bool = False) -> None:
+        """Stop as SIGTERM does, or with ``now`` as SIGQUIT does. May be called from any thread."""
+        self._post(lambda: self._told_to_stop(now=now))
+
+    def _make_executor(self, app: str, id: int) -> Executor:
+        if self._executor_name == "inline":
+            return InlineExecutor(self.minion, worker_id=id)
+        return ProcessExecutor(app, self.minion.url, worker_id=id, jobs=self.jobs, recycle=self._recycle)
+
+    def _loop(self) -> None:
+        while True:
+            self._settle()
+            if self._stopping and not self._executor.busy() and (not self._outcomes or self._gave_up()):
+                return
+            if self._reconcile_at is not None:
+                self._reconcile()
+            if not self._stopping:
+                self._claim()
+            now = time.monotonic()
+            due = [self._executor.tick(now), self._reconcile_at, self._give_up_at]
+            if self._outage.retry_at > now and (self._outcomes or self._look):
+                due.append(self._outage.retry_at)
+            elif self._outcomes or (self._look and not self._stopping and self._executor.room()):
+                due.append(now)
+            timeout = min((moment for moment in due if moment is not None), default=now + 60.0) - now
+            for key, _ in self._selector.select(max(0.0, timeout)):
+                key.data()
+
+    def _gave_up(self) -> bool:
+        if self._give_up_at is None:
+            self._give_up_at = time.monotonic() + LAST_SETTLE
+        if time.monotonic() < self._give_up_at:
+            return False
+        logger.error(
+            "The store cannot be reached: %d outcomes are lost, repair will see to them", len(self._held)
+        )
+        return True
+
+    def _end(self, threads: Iterable[Waiter | Chores]) -> None:
+        for thread in threads:
+            thread.stop()
+        self._executor.close()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join(2.0)
+        with suppress(BackendError):
+            self._settle()
+            if self.id is not None:
+                self.minion.backend.unregister_worker(self.id)
+        logger.info("Worker %s stopped after %d jobs", self.id, self.performed)
+        self.minion.plugins.notify("minion_worker_stopped", worker=self)
+        self.id = None
+
+    # -- Claiming -----------------------------------------------------------------------------------------
+
+    def _claim(self) -> None:
+        room = self._executor.room()
+        if room <= 0 or not self._look or time.monotonic() < self._outage.retry_at:
+            return
+        options = self._options(room)
+        claimed_at = time.monotonic()
+        try:
+            claimed = self.minion.backend.dequeue(self._id, options)
+        except BackendError as error:
+            self._outage.failed(error)
+            # Its commit may have been done, and its answer lost (WORK-05).
+            self._reconcile_at = self._outage.retry_at
+            return
+        self._outage.worked()
+        self._waiter.found(any=bool(claimed))
+        self._look = len(claimed) == room
+        if claimed:
+            self._hand_out(claimed, claimed_at)
+        if not self._look:
+            self._waiter.look_for(options)
+        self._tell_idle(idle=not claimed and not self._executor.busy())
+
+    def _hand_out(self, claimed: Sequence[ClaimedJob], claimed_at: float) -> None:
+        self._held.update((job.id, job.retries) for job in claimed)
+        self._tell_idle(idle=False)
+        self.minion.plugins.notify("minion_claimed", worker=self, jobs=claimed)
+        self._executor.perform(claimed, claimed_at)
+
+    def _options(self, limit: int) -> DequeueOptions:
+        tasks = self._executor.tasks()
+        if self._only_tasks is not None:
+            tasks = [name for name in self._only_tasks if name in tasks]
+        return DequeueOptions(tasks, self.queues, min_priority=self._min_priority, limit=limit)
+
+    def _tell_idle(self, *, idle: bool) -> None:
+        if idle != self._idle:
+            self._idle = idle
+            self.minion.plugins.notify("minion_worker_waiting" if idle else "minion_worker_busy", worker=self)
+
+    # -- What executors tell ------------------------------------------------------------------------------
+
+    def ended(self, jobs: Sequence[ClaimedJob], outcomes: Sequence[Outcome]) -> None:
+        """A job was performed, with those that it claimed besides."""
+        self.performed += 1
+        by_attempt = {(job.id, job.retries): job for job in jobs}
+        for outcome in outcomes:
+            job = by_attempt.pop((outcome.id, outcome.retries), None)
+            if job is not None:
+                self._outcomes.append((job, outcome))
+        self._held.difference_update(by_attempt)  # these have settled by themselves
+        self._look = True
+
+    def terminated(self, job: ClaimedJob, message: str, exit_status: int | None) -> None:
+        """The process of a job ended before the job did; the attempt has failed."""
+        logger.warning("Job %d (%s): attempt %d failed: %s", job.id, job.task, job.retries, message)
+        retry_in = self._retry_in(job)
+        outcome = Failed(job.id, job.retries, message, exit_status=exit_status, retry_in=retry_in)
+        self._outcomes.append((job, outcome))
+
+    def unstarted(self, jobs: Iterable[ClaimedJob]) -> None:
+        """Jobs were not begun and will not be: they are given back."""
+        self._outcomes.extend((job, Released(job.id, job.retries)) for job in jobs)
+
+    def claimed(self, jobs: Iterable[ClaimedJob]) -> None:
+        """A job being performed has claimed others (JOB-07)."""
+        self._held.update((job.id, job.retries) for job in jobs)
+
+    def ready(self) -> None:
+        """There may be room for jobs where there was none."""
+        self._look = True
+
+    def spawned(self, pid: int) -> None:
+        """A process that performs jobs was started."""
+        self.minion.plugins.notify("minion_performer_spawned", worker=self, pid=pid)
+
+    def reaped(self, pid: int, exit_code: int, signal: int) -> None:
+        """A process that performed jobs has ended."""
+        self.minion.plugins.notify(
+            "minion_performer_reaped", worker=self, pid=pid, exit_code=exit_code, signal=signal
+        )
+
+    # -- Settling -----------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        while self._outcomes and time.monotonic() >= self._outage.retry_at:
+            batch = self._outcomes[:LARGEST_SETTLE]
+            try:
+                settled = self.minion.backend.settle([outcome for _, outcome in batch])
+            except BackendUnavailable as error:
+                self._outage.failed(error)
+                return
+            except Exception as error:  # noqa: BLE001  # one bad outcome must not hold up all the others
+                if not self._settle_singly(batch, error):
+                    return
+                continue
+            self._outage.worked()
+            del self._outcomes[: len(batch)]
+            for (job, outcome), answer in zip(batch, settled, strict=True):
+                self._settled(job, outcome, answer)
+
+    def _settle_singly(self, batch: Sequence[tuple[ClaimedJob, Outcome]], error: Exception) -> bool:
+        """Settle one by one what could not be settled together; say whether to go on at once."""
+        for job, outcome in batch:
+            try:
+                answer = self.minion.backend.settle([outcome])[0]
+            except BackendUnavailable as gone:
+                self._outage.failed(gone)
+                return False
+            except Exception as refused:  # noqa: BLE001
+                if len(batch) > 1:
+                    continue
+                message = f"Outcome could not be stored: {refused}"
+                if isinstance(outcome, Failed) and outcome.message == message:
+                    self._outage.failed(error)  # nothing can be stored: the store is full, or the like
+                    return False
+                logger.error("Job %d (%s): %s", job.id, job.task, message)  # noqa: TRY400  # one line
+                answer = None
+                self._outcomes[0] = (job, Failed(job.id, job.retries, message, retry_in=self._retry_in(job)))
+            if answer is not None:
+                self._outcomes.remove((job, outcome))
+                self._settled(job, outcome, answer)
+        return True
+
+    def _settled(self, job: ClaimedJob, outcome: Outcome, answer: Settled) -> None:
+        self._held.discard((job.id, job.retries))
+        self._look = True
+        if not answer.applied:
+            logger.warning(
+                "Job %d (%s): attempt %d was over before its outcome came", job.id, job.task, job.retries
+            )
+        elif self._observed and not isinstance(outcome, Released):
+            Job(self.minion, job, self.id).announce(outcome, answer)
+
+    # -- No claim is held by nobody (WORK-05) -------------------------------------------------------------
+
+    def _reconcile(self) -> None:
+        now = time.monotonic()
+        if now < (self._reconcile_at or 0.0) or now < self._outage.retry_at:
+            return
+        self._reconcile_at = None
+        try:
+            strays = self._strays()
+            if not strays:
+                return
+            # A job being performed may have claimed them: it says so before and after, so that after
+            # hearing out all performers it is known, or known to be under way.
+            while ready := self._selector.select(0):
+                for key, _ in ready:
+                    key.data()
+            if self._executor.claiming():
+                self._reconcile_at = now + 1.0
+                return
+            left = [record for record in strays if (record.id, record.retries) not in self._held]
+            for record, answer in zip(
+                left,
+                self.minion.backend.settle([Released(record.id, record.retries) for record in left]),
+                strict=True,
+            ):
+                if answer.applied:
+                    logger.warning("Job %d (%s): claimed but never begun, given back", record.id, record.task)
+        except BackendError as error:
+            self._outage.failed(error)
+            self._reconcile_at = self._outage.retry_at
+
+    def _strays(self) -> list[JobRecord]:
+        """Find the attempts that the store shows as this worker's, and that it does not hold."""
+        backend = self.minion.backend
+        rows = backend.list_workers(0, 1, WorkerFilter(ids=[self._id]), total=False).items
+        held = {id for id, _ in self._held}
+        ids = [id for row in rows for id in row.jobs if id not in held]
+        if not ids:
+            return []
+        wanted = JobFilter(ids=ids, states=[State.ACTIVE])
+        found = backend.list_jobs(0, len(ids), wanted, total=False).items
+        return [
+            record
+            for record in found
+            if record.worker == self._id and (record.id, record.retries) not in self._held
+        ]
+
+    # -- Chores -------------------------------------------------------------------------------------------
+
+    def _chores(self) -> list[Chores]:
+        every = self._intervals
+        return [
+            Chores(
+                "minion-heart",
+                [
+                    Chore("Heartbeat", every["heartbeat_interval"], self._beat),
+                    Chore("Receiving commands", every["command_interval"], self._receive),
+                ],
+            ),
+            # Apart from the heart: a repair of millions of rows may take longer than a heartbeat may.
+            Chores(
+                "minion-upkeep",
+                [
+                    Chore("Dispatching schedules", every["dispatch_interval"], self._dispatch, at_once=True),
+                    Chore("Repair", every["repair_interval"], self._repair, spread=0.5, at_once=True),
+                ],
+            ),
+        ]
+
+    def _beat(self) -> None:
+        self.minion.backend.register_worker(self._id, socket.gethostname(), os.getpid(), self.status())
+        self._post(self._check_claims)
+
+    def _check_claims(self) -> None:
+        self._reconcile_at = time.monotonic()
+
+    def _receive(self) -> None:
+        for command, *args in self.minion.backend.receive(self._id):
+            self._post(lambda command=command, args=args: self._obey(command, args))  # type: ignore[misc]
+
+    def _dispatch(self) -> None:
+        for run in self.minion.dispatch_schedules():
+            logger.info("Schedule %s: enqueued job %d", run.name, run.job)
+
+    def _repair(self) -> None:
+        self.minion.repair()
+
+    def status(self) -> dict[str, Any]:
+        """Answer what the store keeps about this worker."""
+        return {
+            "type": "Python",
+            "version": version("minion-core"),
+            "jobs": self.jobs,
+            "queues": list(self.queues),
+            "performed": self.performed,
+            "executors": {self._executor_name: self._executor.status()},
+            **self._intervals,
+        }
+
+    # -- Remote commands ----------------------------------------------------------------------------------
+
+    def add_command(self, name: str, obey: Callable[..., None]) -> None:
+        """Add a remote command; ``obey`` is called in the main loop with this worker and the arguments."""
+        self._commands[values.check_name(name, "the command")] = obey
+
+    def _obey(self, command: str, args: Sequence[Any]) -> None:
+        obey = self._commands.get(command)
+        if obey is None:
+            logger.warning("Unknown remote command: %s", command)
+            return
+        try:
+            obey(self, *args)
+        except Exception:
+            logger.exception("Remote command %s failed", command)
+
+    # -- Being woken, being told to stop ------------------------------------------------------------------
+
+    @property
+    def _id(self) -> int:
+        if self.id is None:
+            raise RuntimeError("the worker is not running")
+        return self.id
+
+    def _woken(self) -> None:
+        self._post(self.ready)
+
+    def _post(self, what: Callable[[], None]) -> None:
+        """Have the main loop do something; from any thread."""
+        self._posted.put(what)
+        wake = self._wake_in
+        if wake is not None:
+            with suppress(OSError):
+                wake.send(b"\0")
+
+    def _told_to_stop(self, *, now: bool = False) -> None:
+        if not self._stopping:
+            self._stopping = True
+            self._executor.give_back()
+            running = self._executor.busy()
+            if running and not now:
+                logger.warning("Stopping: %d jobs are still running (once more to end them now)", running)
+        if now:
+            self._executor.kill()
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._stops += 1
+        now = self._stops > 1 or number == signal.SIGQUIT
+        if now:
+            # At once, even while the main loop waits for a store that does not answer.
+            self._executor.kill()
+        self._posted.put(lambda: self._told_to_stop(now=now))
+
+    @contextmanager
+    def _waking(self) -> Iterator[None]:
+        """Let threads and signals wake the main loop."""
+        out, self._wake_in = socket.socketpair()
+        out.setblocking(False)
+        self._wake_in.setblocking(False)
+        self._selector.register(out, selectors.EVENT_READ, lambda: self._do_posted(out))
+        before: dict[int, Any] = {}
+        old_fd = -1
+        if threading.current_thread() is threading.main_thread():
+            old_fd = signal.set_wakeup_fd(self._wake_in.fileno(), warn_on_full_buffer=False)
+            before = {
+                number: signal.signal(number, self._on_signal)
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+            }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            if before:
+                signal.set_wakeup_fd(old_fd)
+            wake, self._wake_in = self._wake_in, None
+            wake.close()
+            out.close()
+
+    def _do_posted(self, out: socket.socket) -> None:
+        with suppress(BlockingIOError):
+            while out.recv(4096):
+                pass
+        with suppress(queue.Empty):
+            while True:
+                self._posted.get_nowait()()
+
+    def _retry_in(self, job: ClaimedJob) -> float | None:
+        return self.minion.retry_delay(job.task, job.failures) if job.attempts > 1 else None
+
+
+def _interval(value: Seconds) -> float:
+    number = values.positive_seconds(value, "an interval")
+    assert number is not None  # noqa: S101  # only None gives None
+    return number
