@@ -335,7 +335,7 @@ class SqlBackend(Backend):
             return shown
 
     def extend_lease(self, id: int, retries: int, seconds: float) -> bool:
-        return self.write(settling.extend_lease, id, retries, seconds)
+        return self.write(settling.extend_lease, id, retries, values.seconds(seconds, "seconds"))
 
     def retry_job(self, id: int, retries: int, options: RetryOptions) -> bool:
         return self.write(settling.retry_job, id, retries, options)
@@ -354,6 +354,7 @@ class SqlBackend(Backend):
     def list_jobs(
         self, offset: int, limit: int, options: JobFilter, *, total: bool = True
     ) -> Page[JobRecord]:
+        _check_page(offset, limit)
         return self.read(jobs.list_jobs, offset, limit, options, total=total)
 
     def failure_log(self, id: int) -> list[Failure]:
@@ -371,6 +372,7 @@ class SqlBackend(Backend):
     def list_workers(
         self, offset: int, limit: int, options: WorkerFilter, *, total: bool = True
     ) -> Page[WorkerRecord]:
+        _check_page(offset, limit)
         return self.read(workers.list_workers, offset, limit, options, total=total)
 
     def broadcast(self, command: str, args: Sequence[Any] = (), ids: Sequence[int] | None = None) -> bool:
@@ -386,7 +388,10 @@ class SqlBackend(Backend):
     def lock(self, name: str, duration: float, limit: int = 1) -> str | None:
         values.check_name(name, "the lock's name")
         values.check_integer(limit, "limit", 1)
-        return self.write(locks.lock, name, values.seconds(duration, "duration"), limit)
+        length = values.seconds(duration, "duration")
+        if length < 0:
+            raise ValueError(f"duration must not be below 0 seconds, not {length:g}")
+        return self.write(locks.lock, name, length, limit)
 
     def unlock(self, name: str, token: str | None = None) -> bool:
         return self.write(locks.unlock, name, token)
@@ -394,6 +399,7 @@ class SqlBackend(Backend):
     def list_locks(
         self, offset: int, limit: int, names: Sequence[str] | None = None, *, total: bool = True
     ) -> Page[LockRecord]:
+        _check_page(offset, limit)
         return self.read(locks.list_locks, offset, limit, names, total=total)
 
     # -- Schedules ----------------------------------------------------------------------------------------
@@ -413,6 +419,7 @@ class SqlBackend(Backend):
     def list_schedules(
         self, offset: int, limit: int, options: ScheduleFilter, *, total: bool = True
     ) -> Page[ScheduleRecord]:
+        _check_page(offset, limit)
         return self.read(schedules.list_schedules, offset, limit, options, total=total)
 
     def fire_schedule(self, id: int, due: datetime, next_run: datetime, job: NewJob) -> Enqueued | None:
@@ -430,20 +437,21 @@ class SqlBackend(Backend):
         return Repaired(
             leases=leases,
             workers=self.write(upkeep.remove_missing_workers, missing_after),
-            expired=self._batches(upkeep.remove_expired_jobs, None),
-            stuck=self._batches(lambda work, after: upkeep.fail_stuck_jobs(work, stuck_after, after), 0),
-            removed=self._batches(
-                lambda work, before: upkeep.remove_ended_jobs(work, remove_after, before), None
-            ),
+            expired=self._batches(upkeep.remove_expired_jobs),
+            stuck=self._batches(upkeep.fail_stuck_jobs, stuck_after),
+            removed=self._batches(upkeep.remove_finished_jobs, remove_after)
+            + self._batches(upkeep.remove_kept_jobs),
             lost=self.read(upkeep.lost_attempts),
         )
 
-    def _batches(self, step: Callable[[Work, Any], tuple[int, int | None]], start: int | None) -> int:
+    def _batches(
+        self, step: Callable[Concatenate[Work, P], tuple[int, bool]], *args: P.args, **kwargs: P.kwargs
+    ) -> int:
         """Do upkeep in short transactions, so that it never holds the queue up; answer the sum."""
-        done, at = self.write(step, start)
-        while at is not None:
-            more, at = self.write(step, at)
-            done += more
+        done, more = self.write(step, *args, **kwargs)
+        while more:
+            again, more = self.write(step, *args, **kwargs)
+            done += again
         return done
 
     def stats(self, *, exact: bool = True) -> Stats:
@@ -459,6 +467,11 @@ class SqlBackend(Backend):
     def next_due(self) -> datetime | None:
         """Answer the next instant at which the clock changes something of a live job (WAKE-02)."""
         return self.read(readiness.next_due)
+
+
+def _check_page(offset: int, limit: int) -> None:
+    values.check_integer(offset, "offset", 0)
+    values.check_integer(limit, "limit", 0)
 
 
 def _of_the_driver(error: BaseException) -> BaseException:

@@ -9,7 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from minion_core.records import Enqueued, NewJob, State
-from minion_core.sql.readiness import LIVE, hold_and_due, release_children
+from minion_core.sql.readiness import hold_and_due, release_children
+from minion_core.sql.tables import LIVE, in_state
 from minion_core.sql.work import Work, at, chunks, earliest
 
 KEY_TRIES = 10
@@ -108,7 +109,7 @@ def free_key(work: Work, task: str, uniqkey: str, now: datetime) -> int | None:
     holder = work.connection.execute(
         work.backend.lock_rows(
             sa.select(jobs.c.id, jobs.c.state, jobs.c.expires).where(
-                jobs.c.task == task, jobs.c.uniqkey == uniqkey, jobs.c.state.in_(LIVE)
+                jobs.c.task == task, jobs.c.uniqkey == uniqkey, in_state(jobs, *LIVE)
             )
         )
     ).first()

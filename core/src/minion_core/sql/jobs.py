@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from minion_core.records import Failure, JobFilter, JobRecord, Page, State
 from minion_core.sql.enqueueing import delete_jobs
+from minion_core.sql.tables import in_state
 from minion_core.sql.transitions import FailureEntry, lock_jobs, log_failures
 from minion_core.sql.work import Work, chunks
 from minion_core.values import decode_json, encode_json
@@ -23,7 +24,7 @@ def list_jobs(work: Work, offset: int, limit: int, options: JobFilter, *, total:
     now = work.now()
     among = work.backend.among
     conditions: list[ColumnElement[bool]] = [
-        sa.or_(jobs.c.state != State.INACTIVE, jobs.c.expires.is_(None), jobs.c.expires > now)
+        sa.or_(sa.not_(in_state(jobs, State.INACTIVE)), jobs.c.expires.is_(None), jobs.c.expires > now)
     ]
     if options.before is not None:
         conditions.append(jobs.c.id < options.before)
@@ -34,7 +35,8 @@ def list_jobs(work: Work, offset: int, limit: int, options: JobFilter, *, total:
     if options.queues is not None:
         conditions.append(among(jobs.c.queue, options.queues))
     if options.states is not None:
-        conditions.append(jobs.c.state.in_([State(state).value for state in options.states]))
+        states = [State(state) for state in options.states]
+        conditions.append(in_state(jobs, *states) if states else sa.false())
     if options.tasks is not None:
         conditions.append(among(jobs.c.task, options.tasks))
     rows = work.connection.execute(

@@ -15,24 +15,22 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from minion_core.records import State
-from minion_core.sql.tables import BLOCKED, DELAYED, EXPIRED, MAY_BE_CLAIMABLE
+from minion_core.sql.tables import BLOCKED, DELAYED, EXPIRED, LIVE, MAY_BE_CLAIMABLE, in_state
 from minion_core.sql.work import Work, chunks, earliest
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
 
-LIVE = (State.INACTIVE.value, State.ACTIVE.value)
-
 
 def in_the_way(parent: sa.FromClause, lax: ColumnElement[bool], now: datetime) -> ColumnElement[bool]:
     """State DEP-01 as a condition on a parent's row; ``lax`` is its child's."""
     return sa.or_(
-        parent.c.state == State.ACTIVE,
+        in_state(parent, State.ACTIVE),
         sa.and_(
-            parent.c.state == State.INACTIVE,
+            in_state(parent, State.INACTIVE),
             sa.or_(parent.c.expires.is_(None), parent.c.expires > now),
         ),
-        sa.and_(parent.c.state == State.FAILED, sa.not_(lax)),
+        sa.and_(in_state(parent, State.FAILED), sa.not_(lax)),
     )
 
 
@@ -66,7 +64,7 @@ def judge(work: Work, ids: Sequence[int], now: datetime) -> int:
                 sa.select(
                     edges.c.child,
                     sa.func.min(
-                        sa.case((parent.c.state == State.INACTIVE, parent.c.expires)),
+                        sa.case((in_state(parent, State.INACTIVE), parent.c.expires)),
                         type_=jobs.c.expires.type,
                     ).label("earliest"),
                 )
@@ -78,7 +76,7 @@ def judge(work: Work, ids: Sequence[int], now: datetime) -> int:
         }
         rows = work.connection.execute(
             sa.select(jobs.c.id, jobs.c.delayed, jobs.c.expires, jobs.c.hold, jobs.c.due).where(
-                jobs.c.id.in_(some), jobs.c.state == State.INACTIVE
+                jobs.c.id.in_(some), in_state(jobs, State.INACTIVE)
             )
         )
         for row in rows:
@@ -105,7 +103,9 @@ def next_due(work: Work) -> datetime | None:
     """Answer the next instant at which the clock changes something of a live job."""
     jobs = work.tables.jobs
     return work.connection.execute(
-        sa.select(sa.func.min(jobs.c.due, type_=jobs.c.due.type)).where(jobs.c.state.in_(LIVE))
+        sa.select(sa.func.min(jobs.c.due, type_=jobs.c.due.type)).where(
+            jobs.c.due.is_not(None), in_state(jobs, *LIVE)
+        )
     ).scalar()
 
 
@@ -117,7 +117,7 @@ def release_children(work: Work, parents: Collection[int]) -> None:
             sa.select(edges.c.child).where(edges.c.parent.in_(some)).distinct()
         ).scalars()
         for group in chunks(sorted(children)):
-            inactive = sa.and_(jobs.c.id.in_(group), jobs.c.state == State.INACTIVE)
+            inactive = sa.and_(jobs.c.id.in_(group), in_state(jobs, State.INACTIVE))
             # Not only those that are held: another transaction may be about to hold one, for a parent
             # whose end it could not see. Its lock is waited for here.
             work.connection.execute(

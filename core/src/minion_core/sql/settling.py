@@ -20,6 +20,7 @@ from minion_core.records import (
 )
 from minion_core.sql import enqueueing
 from minion_core.sql.readiness import judge, release_children
+from minion_core.sql.tables import LIVE, in_state
 from minion_core.sql.transitions import (
     End,
     FailureEntry,
@@ -34,8 +35,6 @@ from minion_core.values import decode_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-LIVE_STATES = (State.INACTIVE, State.ACTIVE)
 
 
 def settle(work: Work, outcomes: Sequence[Outcome]) -> list[Settled]:
@@ -105,7 +104,7 @@ def _hand_down(work: Work, replaced: int, parents: list[int]) -> None:
             sa.select(jobs.c.id, jobs.c.parents)
             .where(
                 jobs.c.id.in_(sa.select(edges.c.child).where(edges.c.parent == replaced)),
-                jobs.c.state.in_(LIVE_STATES),
+                in_state(jobs, *LIVE),
             )
             .order_by(jobs.c.id)
         )
@@ -189,7 +188,7 @@ def retry_job(work: Work, id: int, retries: int, options: RetryOptions) -> bool:
         return False
     if (
         row.uniqkey is not None
-        and row.state not in LIVE_STATES
+        and row.state not in LIVE
         and enqueueing.free_key(work, row.task, row.uniqkey, now) is not None
     ):
         return False

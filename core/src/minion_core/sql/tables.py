@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from attrs import field, frozen
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from minion_core.records import State
 from minion_core.values import decode_json, encode_json
 
 if TYPE_CHECKING:
@@ -32,6 +33,28 @@ MICROSECOND = timedelta(microseconds=1)
 
 MAY_BE_CLAIMABLE, DELAYED, BLOCKED, EXPIRED = range(4)
 """The values of ``hold``."""
+
+
+LIVE = (State.INACTIVE, State.ACTIVE)
+ENDED = (State.FINISHED, State.FAILED)
+
+
+def in_state(jobs: sa.FromClause, *states: State) -> sa.ColumnElement[bool]:
+    """Make the condition that a job is in one of these states.
+
+    The states stand in the statement's text: a partial index is used only where the text proves that it may
+    be, which a bound value does not.
+    """
+    literals: list[sa.ColumnElement[str]] = [sa.literal_column(f"'{state.value}'") for state in states]
+    return jobs.c.state == literals[0] if len(literals) == 1 else jobs.c.state.in_(literals)
+
+
+def has_ended(jobs: sa.FromClause, state: State) -> sa.ColumnElement[bool]:
+    """Make the condition that a job ended in this state, in words that show both terminal states.
+
+    SQLite does not see that a row in one of two states satisfies an index for both.
+    """
+    return sa.and_(in_state(jobs, *ENDED), in_state(jobs, state))
 
 
 def to_microseconds(instant: datetime) -> int:

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from attrs import frozen
 
 from minion_core.records import LEASE_ENDED, LEASE_ENDS_ALLOWED, State
-from minion_core.sql.readiness import LIVE, hold_and_due, judge, release_children
+from minion_core.sql.readiness import hold_and_due, judge, release_children
+from minion_core.sql.tables import LIVE, in_state
 from minion_core.sql.work import CHUNK, Work, at
 from minion_core.values import encode_json
 
@@ -185,7 +186,7 @@ def sweep(work: Work, now: datetime) -> tuple[int, int]:
     due = work.connection.execute(
         work.backend.lock_rows(
             sa.select(jobs.c.id, jobs.c.state)
-            .where(jobs.c.due <= now, jobs.c.state.in_(LIVE))
+            .where(jobs.c.due.is_not(None), jobs.c.due <= now, in_state(jobs, *LIVE))
             .order_by(jobs.c.due)
             .limit(CHUNK),
             skip_locked=True,

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from minion_core.records import FOREGROUND_QUEUE, STUCK_IN_QUEUE, HistoryHour, LostAttempt, State, Stats
 from minion_core.sql.enqueueing import delete_jobs
 from minion_core.sql.readiness import in_the_way, release_children
+from minion_core.sql.tables import ENDED, has_ended, in_state
 from minion_core.sql.transitions import End, end_jobs, lock_jobs
 from minion_core.sql.work import CHUNK, Work, at
 from minion_core.values import encode_json
@@ -28,23 +29,24 @@ def remove_missing_workers(work: Work, missing_after: float) -> int:
     return work.connection.execute(sa.delete(workers).where(silent)).rowcount
 
 
-def remove_ended_jobs(work: Work, remove_after: float, before: int | None) -> tuple[int, int | None]:
-    """Remove terminal jobs whose time is over, unless a job that is not finished needs them (REP-02).
+def remove_finished_jobs(work: Work, remove_after: float) -> tuple[int, bool]:
+    """Remove finished jobs that were kept long enough, unless a job that is not finished needs them (REP-02).
 
     Returns:
-        How many of a bounded number of candidates were removed, and the id below which to go on.
+        How many of a bounded number were removed, and whether there may be more.
     """
     jobs = work.tables.jobs
-    now = work.now()
-    over = sa.or_(
-        sa.and_(
-            jobs.c.state == State.FINISHED,
-            jobs.c.keep_for.is_(None),
-            jobs.c.finished <= at(now, -remove_after),
-        ),
-        sa.and_(jobs.c.state.in_((State.FINISHED, State.FAILED)), jobs.c.due <= now),
+    old = jobs.c.finished <= at(work.now(), -remove_after)
+    return _remove(
+        work, sa.and_(has_ended(jobs, State.FINISHED), old, jobs.c.keep_for.is_(None)), unless=_needed(work)
     )
-    return _remove(work, over, before, unless=_needed(work))
+
+
+def remove_kept_jobs(work: Work) -> tuple[int, bool]:
+    """Remove terminal jobs past their own ``keep_for``, likewise (REP-02, JOB-06)."""
+    jobs = work.tables.jobs
+    over = sa.and_(in_state(jobs, *ENDED), jobs.c.due.is_not(None), jobs.c.due <= work.now())
+    return _remove(work, over, unless=_needed(work))
 
 
 def _needed(work: Work) -> ColumnElement[bool]:
@@ -53,37 +55,33 @@ def _needed(work: Work) -> ColumnElement[bool]:
     return (
         sa.select(sa.literal(1))
         .select_from(edges.join(child, child.c.id == edges.c.child))
-        .where(edges.c.parent == jobs.c.id, child.c.state != State.FINISHED)
+        .where(edges.c.parent == jobs.c.id, sa.not_(in_state(child, State.FINISHED)))
         .exists()
     )
 
 
-def remove_expired_jobs(work: Work, before: int | None) -> tuple[int, int | None]:
+def remove_expired_jobs(work: Work) -> tuple[int, bool]:
     """Remove inactive jobs whose expiry has passed (REP-03)."""
     jobs = work.tables.jobs
-    return _remove(work, sa.and_(jobs.c.state == State.INACTIVE, jobs.c.expires <= work.now()), before)
+    return _remove(work, sa.and_(in_state(jobs, State.INACTIVE), jobs.c.expires <= work.now()))
 
 
 def _remove(
-    work: Work, over: ColumnElement[bool], before: int | None, unless: ColumnElement[bool] | None = None
-) -> tuple[int, int | None]:
+    work: Work, over: ColumnElement[bool], unless: ColumnElement[bool] | None = None
+) -> tuple[int, bool]:
     jobs = work.tables.jobs
-    select = sa.select(jobs.c.id).where(over).order_by(jobs.c.id.desc()).limit(CHUNK)
-    if before is not None:
-        select = select.where(jobs.c.id < before)
-    if unless is not None:
-        select = select.where(sa.not_(unless))
-    found = work.connection.execute(select).scalars().all()
+    condition = over if unless is None else sa.and_(over, sa.not_(unless))
+    found = work.connection.execute(sa.select(jobs.c.id).where(condition).limit(CHUNK)).scalars().all()
     if not found:
-        return 0, None
-    # Judged again under the rows' locks: another repair, a retry or a new child may have come first.
-    again = sa.select(jobs.c.id).where(jobs.c.id.in_(found), over).order_by(jobs.c.id)
-    locked = work.connection.execute(work.backend.lock_rows(again)).scalars().all()
-    if unless is not None and locked:
-        still = sa.select(jobs.c.id).where(jobs.c.id.in_(locked), sa.not_(unless))
-        locked = work.connection.execute(still).scalars().all()
-    delete_jobs(work, locked)
-    return len(locked), found[-1] if len(found) == CHUNK else None
+        return 0, False
+    # Judged again once the rows are locked: another repair, a retry or a new child may have come first.
+    locked = sa.select(jobs.c.id).where(jobs.c.id.in_(found), over).order_by(jobs.c.id)
+    removable = work.connection.execute(work.backend.lock_rows(locked)).scalars().all()
+    if unless is not None:
+        still = sa.select(jobs.c.id).where(jobs.c.id.in_(removable), condition)
+        removable = work.connection.execute(still).scalars().all()
+    delete_jobs(work, removable)
+    return len(removable), len(found) == CHUNK and bool(removable)
 
 
 def lost_attempts(work: Work) -> list[LostAttempt]:
@@ -93,24 +91,23 @@ def lost_attempts(work: Work) -> list[LostAttempt]:
     rows = work.connection.execute(
         sa.select(jobs.c.id, jobs.c.retries, jobs.c.task, jobs.c.attempts, jobs.c.failures, jobs.c.worker)
         .where(
-            jobs.c.state == State.ACTIVE,
+            in_state(jobs, State.ACTIVE),
             jobs.c.queue != FOREGROUND_QUEUE,
             jobs.c.grabbed_until.is_(None),
             sa.not_(registered),
         )
-        .order_by(jobs.c.id)
     )
-    return [LostAttempt(*row) for row in rows]
+    return sorted((LostAttempt(*row) for row in rows), key=lambda attempt: attempt.id)
 
 
-def fail_stuck_jobs(work: Work, stuck_after: float, after: int) -> tuple[int, int | None]:
+def fail_stuck_jobs(work: Work, stuck_after: float) -> tuple[int, bool]:
     """Fail inactive jobs that nobody took in all that time (REP-05).
 
     A job is overdue from the latest of its ``delayed`` and the ends of its parents; one behind a live
     parent is not overdue at all.
 
     Returns:
-        How many of a bounded number of candidates were failed, and the id after which to go on.
+        How many of a bounded number were failed, and whether there may be more.
     """
     jobs, edges = work.tables.jobs, work.tables.edges
     parent = jobs.alias("parent")
@@ -122,36 +119,29 @@ def fail_stuck_jobs(work: Work, stuck_after: float, after: int) -> tuple[int, in
         .where(
             edges.c.child == jobs.c.id,
             sa.or_(
-                sa.and_(
-                    in_the_way(parent, sa.true(), now), parent.c.state.in_((State.INACTIVE, State.ACTIVE))
-                ),
-                sa.and_(parent.c.state.in_((State.FINISHED, State.FAILED)), parent.c.finished > limit),
-                sa.and_(parent.c.state == State.INACTIVE, parent.c.expires > limit),
+                # Failed parents are passed over, as for a lax child: a job behind one counts.
+                in_the_way(parent, sa.true(), now),
+                sa.and_(in_state(parent, *ENDED), parent.c.finished > limit),
+                sa.and_(in_state(parent, State.INACTIVE), parent.c.expires > limit),
             ),
         )
         .exists()
     )
     overdue = sa.and_(
-        jobs.c.state == State.INACTIVE,
+        in_state(jobs, State.INACTIVE),
         jobs.c.delayed <= limit,
         sa.or_(jobs.c.expires.is_(None), jobs.c.expires > now),
         sa.not_(too_fresh),
     )
-    found = (
-        work.connection.execute(
-            sa.select(jobs.c.id).where(overdue, jobs.c.id > after).order_by(jobs.c.id).limit(CHUNK)
-        )
-        .scalars()
-        .all()
-    )
+    found = work.connection.execute(sa.select(jobs.c.id).where(overdue).limit(CHUNK)).scalars().all()
     if not found:
-        return 0, None
+        return 0, False
     rows = lock_jobs(work, found)
     still = set(work.connection.execute(sa.select(jobs.c.id).where(jobs.c.id.in_(found), overdue)).scalars())
     ends = [End(row, State.FAILED, STUCK_RESULT, 1) for id, row in rows.items() if id in still]
     end_jobs(work, ends, now)
     release_children(work, [end.row.id for end in ends])
-    return len(ends), found[-1] if len(found) == CHUNK else None
+    return len(ends), len(found) == CHUNK and bool(ends)
 
 
 def stats(work: Work, *, exact: bool) -> Stats:
@@ -164,20 +154,23 @@ def stats(work: Work, *, exact: bool) -> Stats:
         select = sa.select(sa.func.count()).select_from(table).where(*conditions)
         return work.connection.execute(select).scalar_one()
 
+    def count_ended(state: State) -> int:
+        return count(jobs, has_ended(jobs, state))
+
     unexpired = sa.or_(jobs.c.expires.is_(None), jobs.c.expires > now)
-    busy = sa.select(sa.literal(1)).where(jobs.c.state == State.ACTIVE, jobs.c.worker == workers.c.id)
+    busy = sa.select(sa.literal(1)).where(in_state(jobs, State.ACTIVE), jobs.c.worker == workers.c.id)
     registered = count(workers)
     active_workers = count(workers, busy.exists())
     estimates = {} if exact else work.backend.estimate_terminal_jobs(work)
     return Stats(
-        active_jobs=count(jobs, jobs.c.state == State.ACTIVE),
+        active_jobs=count(jobs, in_state(jobs, State.ACTIVE)),
         active_locks=count(locks, locks.c.expires > now),
         active_workers=active_workers,
-        delayed_jobs=count(jobs, jobs.c.state == State.INACTIVE, unexpired, jobs.c.delayed > now),
+        delayed_jobs=count(jobs, in_state(jobs, State.INACTIVE), unexpired, jobs.c.delayed > now),
         enqueued_jobs=work.backend.count_enqueued(work),
-        failed_jobs=estimates.get(State.FAILED) or count(jobs, jobs.c.state == State.FAILED),
-        finished_jobs=estimates.get(State.FINISHED) or count(jobs, jobs.c.state == State.FINISHED),
-        inactive_jobs=count(jobs, jobs.c.state == State.INACTIVE, unexpired),
+        failed_jobs=estimates.get(State.FAILED) or count_ended(State.FAILED),
+        finished_jobs=estimates.get(State.FINISHED) or count_ended(State.FINISHED),
+        inactive_jobs=count(jobs, in_state(jobs, State.INACTIVE), unexpired),
         inactive_schedules=count(schedules, schedules.c.paused),
         inactive_workers=registered - active_workers,
         schedules=count(schedules),
@@ -194,7 +187,7 @@ def history(work: Work) -> list[HistoryHour]:
 
     def ended(state: State, start: datetime) -> int:
         select = sa.select(sa.func.count()).where(
-            jobs.c.state == state, jobs.c.finished >= start, jobs.c.finished < start + timedelta(hours=1)
+            has_ended(jobs, state), jobs.c.finished >= start, jobs.c.finished < start + timedelta(hours=1)
         )
         return work.connection.execute(select).scalar_one()
 

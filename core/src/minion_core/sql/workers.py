@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from minion_core.records import Page, State, WorkerFilter, WorkerRecord
+from minion_core.sql.tables import in_state
 from minion_core.values import decode_json, encode_json
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def list_workers(
     active: dict[int, list[int]] = {row.id: [] for row in rows}
     for job in work.connection.execute(
         sa.select(jobs.c.worker, jobs.c.id)
-        .where(jobs.c.state == State.ACTIVE, work.backend.among(jobs.c.worker, list(active)))
+        .where(in_state(jobs, State.ACTIVE), work.backend.among(jobs.c.worker, list(active)))
         .order_by(jobs.c.id)
     ):
         active[job.worker].append(job.id)

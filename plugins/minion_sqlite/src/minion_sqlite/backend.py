@@ -170,10 +170,12 @@ class SqliteBackend(SqlBackend):
         if isinstance(connection, Session):
             connection = connection.connection()
         if isinstance(connection, sa.Connection):
+            # Something sent through SQLAlchemy, so that it knows of the transaction that the caller will end.
+            connection.exec_driver_sql("SELECT 1")
+            _begin_unless_begun(connection.connection.driver_connection)
             yield connection
         elif isinstance(connection, sqlite3.Connection):
-            if not connection.in_transaction:
-                connection.execute("BEGIN IMMEDIATE")
+            _begin_unless_begun(connection)
             engine = sa.create_engine("sqlite://", creator=lambda: _Borrowed(connection), poolclass=NullPool)
             with engine.connect() as borrowed:
                 yield borrowed
@@ -290,6 +292,12 @@ class _Borrowed:
         """Leave it to the caller."""
 
     rollback = close = commit
+
+
+def _begin_unless_begun(driver: Any) -> None:
+    """Begin what Python's driver would only begin at the first insert: before that, a savepoint commits."""
+    if not driver.in_transaction:
+        driver.execute("BEGIN IMMEDIATE")
 
 
 def _error_name(error: BaseException) -> str:

@@ -62,10 +62,11 @@ def claim(work: Work, worker_id: int, options: DequeueOptions) -> list[ClaimedJo
             break
         rows = work.driver.execute(TAKE, values | {"ids": str(ids)}).fetchall()
         claimed += [_claimed_job(row, values["now"]) for row in rows]
+        moved = 0
         if len(rows) < len(ids):
             # What the index shows and the conditions refuse goes where it belongs.
-            judge(work, sorted(set(ids).difference(row[0] for row in rows)), now)
-        if len(ids) < wanted:
+            moved = judge(work, sorted(set(ids).difference(row[0] for row in rows)), now)
+        if len(ids) < wanted or not (rows or moved):
             break
     claimed.sort(key=lambda job: (-job.priority, job.id))
     return claimed
