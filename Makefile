@@ -24,7 +24,7 @@ lint: $(VENV)/installed ## Check style and format
 	$(BIN)/ruff format --check
 
 types: $(VENV)/installed ## Check types
-	$(BIN)/mypy $(SOURCES) examples
+	$(BIN)/mypy $(SOURCES) examples benchmarks
 
 tests: $(VENV)/installed ## Run only the tests
 	$(BIN)/pytest $(TESTS)

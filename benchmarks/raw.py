@@ -102,9 +102,7 @@ def raw_driver(url: str, task: str, args: list[object]) -> Iterator[tuple[RawDri
     """
     parsed = sa.make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        raise SystemExit(
-            f"No raw driver is known for {parsed.get_backend_name()}: add one to benchmarks/raw.py"
-        )
+        raise SystemExit(f"No raw driver for {parsed.get_backend_name()}: add one to benchmarks/raw.py")
     connection = sqlite3.connect(str(parsed.database), isolation_level=None)
     connection.execute(f"PRAGMA synchronous = {parsed.query.get('synchronous', 'full')}")
     connection.executescript(PLAIN_SQLITE)

@@ -15,7 +15,7 @@ from minion_sqlite import SqliteBackend
 PERL_SCHEMA = """
 CREATE TABLE mojo_migrations (name TEXT UNIQUE NOT NULL, version INTEGER NOT NULL);
 INSERT INTO mojo_migrations VALUES ('minion', 10);
-CREATE TABLE minion_jobs (id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, args TEXT NOT NULL, task TEXT NOT NULL);
+CREATE TABLE minion_jobs (id INTEGER PRIMARY KEY AUTOINCREMENT, args TEXT NOT NULL, task TEXT NOT NULL);
 INSERT INTO minion_jobs (args, task) VALUES ('[]', 'theirs');
 """
 
