@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import attrs
 import click
 
 from minion_core import application
+from minion_core.cli.action import usage
 from minion_core.cli.output import Output
 from minion_core.errors import ApplicationError
 from minion_core.minion import Minion
@@ -41,6 +43,18 @@ class Front:
     def out(self) -> Output:
         """Where to print."""
         return Output(as_json=self.as_json)
+
+    @contextmanager
+    def opened(self, *, tasks: bool = False) -> Iterator[Minion]:
+        """Open the queue for the length of a ``with`` block.
+
+        Args:
+            tasks: Whether the application's tasks are needed, or any database will do.
+        """
+        with self.application() if tasks else self.minion() as minion:
+            with usage():
+                minion.backend  # noqa: B018 - opens it, which a URL that cannot be read prevents
+            yield minion
 
     def minion(self) -> Minion:
         """Answer the application's ``Minion``, or one without tasks for the database.
@@ -81,7 +95,7 @@ class Front:
 def _place(error: BaseException) -> str:
     """Say where in the application's own code an import broke."""
     if isinstance(error, SyntaxError):
-        return f"{error.filename}, line {error.lineno}; "
+        return ""  # it says so itself
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_theirs(frame.filename)]
     return f"{frames[-1].filename}, line {frames[-1].lineno}; " if frames else ""
 

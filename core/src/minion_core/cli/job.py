@@ -12,6 +12,8 @@ from minion_core.cli.job_actions import ACTIONS, LIST, SHOW
 from minion_core.cli.parameters import array, duration, mapping, notes
 from minion_core.records import State
 
+STATE = click.Choice([state.value for state in State])
+
 
 @click.command(
     short_help="Look at jobs, workers and locks, and change them.",
@@ -47,7 +49,9 @@ from minion_core.records import State
     metavar="SECONDS",
     help="Take the new job from a worker that needs longer than this.",
 )
-@click.option("-l", "--limit", type=click.IntRange(1), default=100, show_default=True, help="List so many.")
+@click.option(
+    "-l", "--limit", type=click.IntRange(1), metavar="N", default=100, show_default=True, help="List so many."
+)
 @click.option(
     "-n",
     "--notes",
@@ -55,7 +59,9 @@ from minion_core.records import State
     metavar="JSON",
     help="Notes of a new job, or for those given; a list finds jobs by them.",
 )
-@click.option("-o", "--offset", type=click.IntRange(0), default=0, help="Pass over the first so many.")
+@click.option(
+    "-o", "--offset", type=click.IntRange(0), metavar="N", default=0, help="Pass over the first so many."
+)
 @click.option(
     "-P", "--parent", "parents", type=int, multiple=True, metavar="ID", help="Wait for this job; repeat."
 )
@@ -73,7 +79,12 @@ from minion_core.records import State
 @click.option("--remove-failed", is_flag=True, help="Remove all failed jobs, or those of -q, -t, -n.")
 @click.option("--retry-failed", is_flag=True, help="Retry all failed jobs, or those of -q, -t, -n.")
 @click.option(
-    "-S", "--state", "states", type=click.Choice([*State]), multiple=True, help="List by state; repeat."
+    "-S",
+    "--state",
+    "states",
+    type=click.Choice([state.value for state in State]),
+    multiple=True,
+    help="List by state; repeat.",
 )
 @click.option("-s", "--stats", is_flag=True, help="Show statistics of the queue.")
 @click.option("-T", "--tasks", is_flag=True, help="List the application's tasks.")
@@ -98,5 +109,5 @@ def job(context: click.Context, /, words: tuple[str, ...], **options: Any) -> in
     """  # noqa: D301 - click reads the backspace
     action = choose(context, ACTIONS, LIST, SHOW)
     front = context.ensure_object(Front)
-    with front.application() if action.tasks else front.minion() as minion:
+    with front.opened(tasks=action.tasks) as minion:
         return action.run(minion, front.out, options, words)

@@ -29,6 +29,8 @@ from minion_core.errors import BackendError, JobNotClaimable, UnknownJob, Unknow
 from minion_core.records import JobFilter, JobRecord, RetryOptions, State, WorkerFilter
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from minion_core.minion import Minion
 
 AT_A_TIME = 500
@@ -63,7 +65,7 @@ def show_jobs(minion: Minion, out: Output, options: Options, words: Words) -> in
     found = {record.id: record for record in records}
     shown = [(found[id], minion.backend.failure_log(id)) for id in ids if id in found]
     if out.as_json:
-        out.json([show.job_fields(record, log) for record, log in shown])
+        out.json({"jobs": [show.job_fields(record, log) for record, log in shown]})
     else:
         for number, (record, log) in enumerate(shown):
             show.job(out, record, log, first=number == 0)
@@ -80,7 +82,7 @@ def list_workers(minion: Minion, out: Output, options: Options, words: Words) ->
         }
         shown = [found[id] for id in ids if id in found]
         if out.as_json:
-            out.json(shown)
+            out.json({"workers": shown})
         else:
             show.workers_in_full(out, shown, backend.now())
         return complain(not_there("worker", [id for id in ids if id not in found]))
@@ -108,10 +110,11 @@ def list_locks(minion: Minion, out: Output, options: Options, words: Words) -> i
 
 def list_tasks(minion: Minion, out: Output, _options: Options, _words: Words) -> int:
     """List what the application can perform."""
+    known = sorted(minion.tasks.values(), key=lambda task: task.name)
     if out.as_json:
-        out.json([show.task_fields(task) for task in minion.tasks.values()])
+        out.json({"tasks": [show.task_fields(task) for task in known]})
     else:
-        show.tasks(out, list(minion.tasks.values()))
+        show.tasks(out, known)
     return 0
 
 
@@ -129,7 +132,7 @@ def history(minion: Minion, out: Output, _options: Options, _words: Words) -> in
     """Show the last 24 hours."""
     hours = minion.backend.history()
     if out.as_json:
-        out.json(hours)
+        out.json({"history": hours})
     else:
         show.history(out, hours)
     return 0
@@ -235,14 +238,24 @@ def foreground(minion: Minion, out: Output, _options: Options, words: Words) -> 
         result = minion.foreground(ids[0])
     except (UnknownJob, UnknownTask, JobNotClaimable, BackendError):
         raise
-    except (Exception, SystemExit):  # noqa: BLE001 - a job may raise anything
-        traceback.print_exc()
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a job may raise anything
+        traceback.print_exception(error.with_traceback(_theirs(error.__traceback__)))
         return complain([f"job {ids[0]} failed"])
     if out.as_json:
         out.json({"performed": ids, "result": result})
     else:
         out.line(compact(result))
     return 0
+
+
+def _theirs(frames: TracebackType | None) -> TracebackType | None:
+    """Leave out our own frames, down to the job's code."""
+    inner = frames
+    while inner is not None and inner.tb_frame.f_globals.get("__name__", "").startswith(
+        ("minion_core.", "pluggy.")
+    ):
+        inner = inner.tb_next
+    return inner or frames
 
 
 def broadcast(minion: Minion, out: Output, options: Options, words: Words) -> int:

@@ -1,8 +1,8 @@
 """What the commands print: tables and records for people, JSON for programs.
 
-On a terminal a table fits its width and has colours. Anywhere else it is plain text in columns, each value
-whole, so that ``minion job | grep`` finds what is there. ``--json`` prints the records of
-``minion_core.records`` field by field: times in ISO 8601, lengths of time in seconds.
+On a terminal a table has colours and fits its width, if need be by cutting what may be long: arguments and
+summaries, never names and ids. Anywhere else it is plain text, so that ``minion job | grep`` finds it.
+``--json`` prints the records of ``minion_core.records`` by field: times in ISO 8601, lengths in seconds.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rich.console import Console
+    from rich.text import Text
 
 STATE_STYLES = {"inactive": "cyan", "active": "yellow", "failed": "red", "finished": "green"}
 
@@ -98,7 +99,7 @@ class Column:
     Args:
         heading: What stands above it.
         right: Whether its values are numbers, aligned to the right.
-        shrinks: Whether it may be cut to the terminal's width; names and ids never are.
+        shrinks: Whether its values may be cut; names and ids never are.
         styles: Colours by value.
     """
 
@@ -106,6 +107,26 @@ class Column:
     right: bool = False
     shrinks: bool = False
     styles: Mapping[str, str] = attrs.field(factory=dict)
+
+
+GAP = "  "
+LEAST, MOST = 10, 120
+"""How narrow a column that can be cut may get on a terminal, and how wide it may be anywhere."""
+
+
+def _shrink(columns: Sequence[Column], widths: list[int], available: int | None) -> None:
+    """Cut the columns that can be to what is left of the terminal's width; names and ids stay whole."""
+    widths[:] = [
+        min(width, MOST) if column.shrinks else width for column, width in zip(columns, widths, strict=True)
+    ]
+    if available is None:
+        return
+    over = sum(widths) + len(GAP) * (len(widths) - 1) - available
+    for index, column in enumerate(columns):
+        if column.shrinks and over > 0:
+            cut = min(over, max(0, widths[index] - LEAST))
+            widths[index] -= cut
+            over -= cut
 
 
 class Output:
@@ -150,39 +171,29 @@ class Output:
         cells = [[printable(value) for value in row] for row in rows]
         if not cells:
             self.remark(empty)
-        elif self.console.is_terminal:
-            self._drawn(columns, cells)
-        else:
-            self._plain(columns, cells)
-
-    def _drawn(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
-        from rich import box  # noqa: PLC0415 - see console
-        from rich.table import Table  # noqa: PLC0415
+            return
+        from rich.cells import cell_len, set_cell_size  # noqa: PLC0415 - see console
         from rich.text import Text  # noqa: PLC0415
 
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for column in columns:
-            table.add_column(
-                column.heading,
-                justify="right" if column.right else "left",
-                no_wrap=True,
-                overflow="ellipsis" if column.shrinks else "fold",
-                min_width=None if column.shrinks else max(len(row[len(table.columns)]) for row in rows),
-            )
-        for row in rows:
-            pairs = zip(columns, row, strict=True)
-            table.add_row(*(Text(value, style=column.styles.get(value, "")) for column, value in pairs))
-        self.console.print(table)
+        headings = [column.heading.upper() for column in columns]
+        widths = [max(map(cell_len, texts)) for texts in zip(headings, *cells, strict=True)]
+        _shrink(columns, widths, self.console.width if self.console.is_terminal else None)
+        for number, row in enumerate([headings, *cells]):
+            line = Text()
+            for column, value, width in zip(columns, row, widths, strict=True):
+                text = value if cell_len(value) <= width else f"{set_cell_size(value, width - 1)}…"
+                padding = " " * (width - cell_len(text))
+                style = column.styles.get(value, "") if number else "bold"
+                line.append(f"{padding}{text}" if column.right else f"{text}{padding}", style).append(GAP)
+            line.rstrip()
+            self._print(line)
 
-    def _plain(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
-        everything = [[column.heading.upper() for column in columns], *rows]
-        widths = [max(len(row[index]) for row in everything) for index in range(len(columns))]
-        for row in everything:
-            texts = (
-                value.rjust(width) if column.right else value.ljust(width)
-                for column, value, width in zip(columns, row, widths, strict=True)
-            )
-            print("  ".join(texts).rstrip())  # noqa: T201
+    def _print(self, line: Text) -> None:
+        # Rich would break a long line anywhere; the terminal breaks it so that it can be copied whole.
+        if self.console.is_terminal:
+            self.console.print(line, soft_wrap=True)
+        else:
+            print(line.plain)  # noqa: T201
 
     def fields(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Print names and values, one pair a line; a value of several lines stands below its name."""
@@ -196,13 +207,11 @@ class Output:
                 self._field(name, value, width)
 
     def _field(self, name: str, value: str, width: int) -> None:
-        if self.console.is_terminal:
-            from rich.text import Text  # noqa: PLC0415 - see console
+        from rich.text import Text  # noqa: PLC0415 - see console
 
-            text = Text.assemble((name.ljust(width), "bold"), (value, STATE_STYLES.get(value, "")))
-            self.console.print(text, soft_wrap=True)
-        else:
-            print(f"{name.ljust(width)}{value}".rstrip())  # noqa: T201
+        line = Text.assemble((name.ljust(width), "bold"), (value, STATE_STYLES.get(value, "")))
+        line.rstrip()
+        self._print(line)
 
     @contextmanager
     def progress(self, what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:

@@ -8,6 +8,9 @@ from typing import Any
 
 import click
 
+COUNT = click.IntRange(0)
+POSITIVE = click.IntRange(1)
+
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)([smhdw]?)", re.ASCII)
 
@@ -34,14 +37,6 @@ def duration(text: str) -> float:
     if found is None:
         raise click.BadParameter(f"{text!r} is no length of time; say seconds, or 10m, 2h, 3d, 1w")
     return float(found[1]) * _UNITS[found[2]]
-
-
-def task_limit(text: str) -> tuple[str, int]:
-    """Read how many jobs of a task may run at a time, ``TASK=N``; the task's name may itself hold ``=``."""
-    task, _, number = text.rpartition("=")
-    if not task or not (number.isascii() and number.isdigit()):
-        raise click.BadParameter(f"{text!r} is no limit; say TASK=N, for instance resize=2")
-    return task, int(number)
 
 
 def _json(text: str, wanted: str, *kinds: type) -> Any:

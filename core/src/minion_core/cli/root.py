@@ -6,6 +6,7 @@ Exit codes: 0 it was done, 1 it was not (not found, refused, failed), 2 the comm
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -18,6 +19,7 @@ from minion_core.cli.job import job
 from minion_core.cli.output import printable
 from minion_core.cli.schedule import schedule
 from minion_core.cli.store import backends, migrate
+from minion_core.cli.worker import worker
 from minion_core.errors import MinionError
 from minion_core.plugins import Plugins
 
@@ -60,7 +62,7 @@ def minion(context: click.Context, /) -> None:
     front.app = front.app or os.environ.get("MINION_APP") or None
 
 
-for command in (backends, job, migrate, schedule):
+for command in (backends, job, migrate, schedule, worker):
     minion.add_command(command)
 
 
@@ -71,6 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command, turn each mistake into one line on standard error, and answer the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.WARNING, format="minion: %(message)s")
     try:
         code = minion.main(arguments, prog_name="minion", standalone_mode=False)
@@ -92,10 +97,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _usage(error: click.UsageError) -> str:
     message = error.format_message().rstrip(".")
-    # What click itself found wrong names no remedy; what we did, does.
-    if type(error) is click.UsageError and error.ctx is None:
+    # What we find wrong ourselves says what to do instead; what click finds, does not.
+    if type(error) is click.UsageError or isinstance(error, click.BadParameter) or error.ctx is None:
         return message
-    return f"{message} ({error.ctx.command_path if error.ctx else 'minion'} --help lists what there is)"
+    return f"{message} ({error.ctx.command_path} --help lists what there is)"
 
 
 def _complain(message: str, code: int) -> int:

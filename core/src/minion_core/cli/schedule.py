@@ -50,9 +50,13 @@ if TYPE_CHECKING:
     "--first-run", type=duration, metavar="SECONDS", help="When a new schedule is first due; 0 is at once."
 )
 @click.option("--kwargs", type=mapping, metavar="JSON", help="Keyword arguments of each job.")
-@click.option("-l", "--limit", type=click.IntRange(1), default=100, show_default=True, help="List so many.")
+@click.option(
+    "-l", "--limit", type=click.IntRange(1), metavar="N", default=100, show_default=True, help="List so many."
+)
 @click.option("-n", "--notes", type=mapping, metavar="JSON", help="Notes of each job.")
-@click.option("-o", "--offset", type=click.IntRange(0), default=0, help="Pass over the first so many.")
+@click.option(
+    "-o", "--offset", type=click.IntRange(0), metavar="N", default=0, help="Pass over the first so many."
+)
 @click.option("-P", "--pause", metavar="NAME", help="Enqueue nothing for this schedule until it is resumed.")
 @click.option(
     "-p", "--priority", type=int, metavar="N", help="Priority of each job; the higher, the earlier."
@@ -77,7 +81,7 @@ def schedule(context: click.Context, /, words: tuple[str, ...], **options: Any) 
     """  # noqa: D301 - click reads the backspace
     action = choose(context, ACTIONS, LIST, SHOW)
     front = context.ensure_object(Front)
-    with front.minion() as minion:
+    with front.opened() as minion:
         return action.run(minion, front.out, options, words)
 
 
@@ -99,7 +103,7 @@ def show_schedules(minion: Minion, out: Output, _options: Options, words: Words)
     found = {record.name: record for record in records}
     shown = [found[name] for name in words if name in found]
     if out.as_json:
-        out.json(shown)
+        out.json({"schedules": shown})
     else:
         show.schedules_in_full(out, shown, minion.backend.now())
     return complain(not_there("schedule", [name for name in words if name not in found]))
@@ -130,7 +134,7 @@ def dispatch(minion: Minion, out: Output, _options: Options, _words: Words) -> i
     """Enqueue what is due."""
     dispatched = minion.dispatch_schedules()
     if out.as_json:
-        out.json(dispatched)
+        out.json({"dispatched": dispatched})
     for run in () if out.as_json else dispatched:
         out.line(f"{run.name}: job {run.job}")
     if not dispatched:

@@ -48,10 +48,10 @@ def jobs(out: Output, records: Sequence[JobRecord]) -> None:
         Column("state", styles=STATE_STYLES),
         Column("queue"),
         Column("task"),
-        Column("arguments", shrinks=True),
         Column("priority", right=True),
         Column("left", right=True),
         Column("age", right=True),
+        Column("arguments", shrinks=True),
     ]
     rows = [
         [
@@ -59,10 +59,10 @@ def jobs(out: Output, records: Sequence[JobRecord]) -> None:
             record.state,
             record.queue,
             record.task,
-            call(record.args, record.kwargs),
             str(record.priority),
             str(record.attempts),
             length(max(0, (record.time - record.created).total_seconds())),
+            call(record.args, record.kwargs),
         ]
         for record in records
     ]
@@ -208,7 +208,7 @@ def tasks(out: Output, known: Sequence[Task[..., Any]]) -> None:
             " ".join(f"{name}={value}" for name, value in task.defaults.items()),
             _summary(task),
         ]
-        for task in sorted(known, key=lambda task: task.name)
+        for task in known
     ]
     out.table(columns, rows, empty="the application has no tasks; mark a function with @minion.task")
 

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from minion_core import plugins
+from minion_core.cli.action import usage
 from minion_core.cli.application import Front, front_options
 from minion_core.cli.output import Column, Output
 from minion_core.cli.output import plain as as_plain
@@ -22,7 +23,7 @@ def backends(context: click.Context, /) -> int:
     out = context.ensure_object(Front).out
     found = [_examine(scheme, point) for scheme, point in plugins.installed_backends().items()]
     if out.as_json:
-        out.json(found)
+        out.json({"backends": found})
         return 0
     columns = [Column("scheme"), Column("package"), Column("version"), Column("state")]
     rows = [[item["scheme"], item["package"], item["version"], item["error"] or OK] for item in found]
@@ -70,10 +71,11 @@ def migrate(context: click.Context, /, printed: bool) -> int:
     """Bring the tables of the database up to date. It is safe to run while workers are at work."""
     front = context.ensure_object(Front)
     with front.minion() as minion:
-        found = plugins.backend_class(minion.url)
+        with usage():
+            found = plugins.backend_class(minion.url)
+            backend = found(minion.url)
         if printed:
             return _print_script(front.out, found.migration_script())
-        backend = found(minion.url)
         try:
             applied = backend.migrate()
             description = backend.describe()
