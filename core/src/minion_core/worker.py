@@ -151,6 +151,7 @@ class Worker:
         self._stopping = False
         self._give_up_at: float | None = None
         self._idle = False
+        self._status_changed = False
         self._observed: frozenset[str] = frozenset()
         self._executor: Executor
         self._selector: selectors.BaseSelector
@@ -326,6 +327,7 @@ class Worker:
 
     def spawned(self, pid: int) -> None:
         """A process that performs jobs was started."""
+        self._status_changed = True
         self.minion.plugins.notify("minion_performer_spawned", worker=self, pid=pid)
 
     def reaped(self, pid: int, exit_code: int, signal: int) -> None:
@@ -456,6 +458,7 @@ class Worker:
         ]
 
     def _beat(self) -> None:
+        self._status_changed = False
         self.minion.backend.register_worker(self._id, socket.gethostname(), os.getpid(), self.status())
         self._post(self._check_claims)
 
@@ -463,6 +466,8 @@ class Worker:
         self._reconcile_at = time.monotonic()
 
     def _receive(self) -> None:
+        if self._status_changed:
+            self._beat()
         for command, *args in self.minion.backend.receive(self._id):
             self._post(lambda command=command, args=args: self._obey(command, args))  # type: ignore[misc]
 

@@ -48,6 +48,9 @@ class PerformerLink:
         self.claiming = False
         self.handed = 0
         self.retiring = False
+        """Whether it gets no more jobs."""
+        self.orphan = False
+        """Whether the zygote that forked it has died, so that nobody will tell of its end."""
         self.kill_at: float | None = None
 
 
@@ -114,13 +117,15 @@ class ProcessExecutor(Executor):
 
     def kill(self) -> None:
         self._zygote.order(wire.KILL, wire.ALL)
-        if not self._zygote.alive:
-            for performer in list(self._performers.values()):
+        for performer in list(self._performers.values()):
+            if performer.orphan:
                 _kill_group(performer.pid)
 
     def signal(self, job_id: int, number: int) -> bool:
         for performer in self._performers.values():
             if performer.jobs and performer.jobs[0].id == job_id:
+                if performer.orphan:
+                    return _send(performer.pid, number)
                 order = wire.KILL if number == signal.SIGKILL else bytes([number])
                 return self._zygote.order(order, performer.number)
         return False
@@ -139,6 +144,9 @@ class ProcessExecutor(Executor):
         self._closing = True
         for performer in list(self._performers.values()):
             performer.channel.close()
+            if performer.orphan:
+                self._performers.pop(performer.number)
+                _kill_group(performer.pid)
         deadline = time.monotonic() + CLOSE_TIMEOUT
         while self._performers and self._zygote.alive and time.monotonic() < deadline:
             for key, _ in self._selector.select(0.1):
@@ -223,7 +231,7 @@ class ProcessExecutor(Executor):
         self._reports.ended(over, wire.read_outcomes(outcomes))
         if performer.jobs:
             return
-        if performer.handed >= self.recycle or not self._zygote.alive or self._closing:
+        if performer.retiring or performer.handed >= self.recycle or self._closing:
             self._retire(performer)
         elif performer.channel.open:
             self._idle.append(performer)
@@ -231,15 +239,15 @@ class ProcessExecutor(Executor):
     def _retire(self, performer: PerformerLink) -> None:
         performer.retiring = True
         performer.channel.close()
-        if not self._zygote.alive:
-            self._performers.pop(performer.number, None)  # nobody will tell of its end
+        if performer.orphan:
+            self._performers.pop(performer.number, None)
 
     # -- Performers go ------------------------------------------------------------------------------------
 
     def _hung_up(self, performer: PerformerLink) -> None:
         """Its socket is closed: it has ended, or its job has closed what it should not have."""
         self._leave_idle(performer)
-        if not self._zygote.alive:
+        if performer.orphan:
             _kill_group(performer.pid)
             self.exited(performer.number, performer.pid or 0, wire.UNKNOWN, 0)
         else:
@@ -256,6 +264,9 @@ class ProcessExecutor(Executor):
         self._leave_idle(performer)
         if pid:
             self._reports.reaped(pid, exit_code, signal_number)
+        else:
+            self._reports.unstarted(performer.jobs)  # it was never forked
+            performer.jobs.clear()
         if performer.jobs:
             code = "unknown" if exit_code == wire.UNKNOWN else exit_code
             message = f"Job terminated unexpectedly (exit code: {code}, signal: {signal_number})"
@@ -292,20 +303,28 @@ class ProcessExecutor(Executor):
     def zygote_lost(self) -> None:
         """The zygote has died: its performers finish what they have in hand, and are replaced."""
         for performer in list(self._performers.values()):
-            if performer.channel.open and performer.jobs:
-                performer.retiring = True
-                performer.kill_at = None
-                continue
+            performer.retiring = performer.orphan = True
+            performer.kill_at = None
             self._leave_idle(performer)
-            if performer.channel.open:
-                self._retire(performer)
-            else:
+            if not performer.channel.open:
                 _kill_group(performer.pid)
                 self.exited(performer.number, performer.pid or 0, wire.UNKNOWN, 0)
+            elif not performer.jobs:
+                self._retire(performer)
 
 
 def _bind(method: Callable[..., None], performer: PerformerLink) -> Callable[..., None]:
     return lambda *arguments: method(performer, *arguments)
+
+
+def _send(pid: int | None, number: int) -> bool:
+    if pid is None:
+        return False
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _kill_group(pid: int | None) -> None:

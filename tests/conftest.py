@@ -1,0 +1,128 @@
+"""What several test files need: a queue of its own for each test, and workers as real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minion_core import Minion, State
+
+WORKER_APP = Path(__file__).parent / "worker_app.py"
+PATIENCE = 30.0
+"""How long a test waits for what should come at once: other work may keep the machine busy."""
+
+
+@pytest.fixture(name="eventually")
+def _eventually() -> Callable[..., Any]:
+    return eventually
+
+
+def eventually(what: Callable[[], Any], patience: float = PATIENCE) -> Any:
+    """Wait until something is true, and answer it."""
+    deadline = time.monotonic() + patience
+    while not (found := what()):
+        assert time.monotonic() < deadline, f"not so after {patience} s: {what}"
+        time.sleep(0.01)
+    return found
+
+
+class WorkerProcess:
+    """A worker of ``worker_app.py`` as a process of its own."""
+
+    def __init__(self, url: str, log: Path, missing_after: float, options: dict[str, Any]) -> None:
+        self.log = log
+        environment = {**os.environ, "MINION_URL": url, "MISSING_AFTER": str(missing_after)}
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, str(WORKER_APP), json.dumps(options)],
+                env=environment,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def send(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, timeout: float = PATIENCE) -> int:
+        return self.process.wait(timeout)
+
+    def stop(self) -> int:
+        self.send(signal.SIGTERM)
+        return self.wait()
+
+    def children(self) -> list[int]:
+        """Answer the pids of all processes below it, of those that run still."""
+        below: list[int] = []
+        look = [self.pid]
+        while look:
+            found = subprocess.run(
+                ["pgrep", "-P", ",".join(map(str, look))], capture_output=True, text=True, check=False
+            )
+            look = [int(pid) for pid in found.stdout.split()]
+            below += look
+        return below
+
+    def clean_up(self) -> None:
+        children = self.children() if self.process.poll() is None else []
+        for pid in [self.pid, *children]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+StartWorker = Callable[..., WorkerProcess]
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'jobs.db'}"
+
+
+@pytest.fixture
+def minion(url: str) -> Iterator[Minion]:
+    with Minion(url) as minion:
+        yield minion
+
+
+@pytest.fixture
+def start_worker(url: str, tmp_path: Path) -> Iterator[StartWorker]:
+    workers: list[WorkerProcess] = []
+
+    def start(*, missing_after: float = 1800, **options: Any) -> WorkerProcess:
+        log = tmp_path / f"worker-{len(workers)}.log"
+        worker = WorkerProcess(url, log, missing_after, {"jobs": 2, **options})
+        workers.append(worker)
+        return worker
+
+    yield start
+    for worker in workers:
+        worker.clean_up()
+
+
+@pytest.fixture
+def drained(minion: Minion) -> Callable[..., None]:
+    """Wait until no job is left to do."""
+
+    def wait(patience: float = PATIENCE) -> None:
+        live = [State.INACTIVE, State.ACTIVE]
+        eventually(lambda: next(minion.jobs(states=live), None) is None, patience)
+
+    return wait
