@@ -9,7 +9,11 @@ from minion_conformance.checks import (
     leases,
     listing,
     locks,
+    repair,
+    schedules,
     settling,
+    stats,
+    waking,
     workers,
 )
 
@@ -22,6 +26,10 @@ __all__ = [
     "leases",
     "listing",
     "locks",
+    "repair",
+    "schedules",
     "settling",
+    "stats",
+    "waking",
     "workers",
 ]
