@@ -18,7 +18,7 @@ LEVELS = click.Choice(["debug", "info", "warning", "error"])
 @click.command(
     short_help="Perform jobs until told to stop.",
     epilog="INT (Ctrl-C) and TERM: give back what was not begun, let running jobs end. A second one, or"
-    " QUIT: end them now, as failed; they are retried if attempts are left. Lengths of time are seconds, 10m, 2h, 3d.",
+    " QUIT: end them now, as failed. Lengths of time are seconds, or 10m, 2h, 3d, 1w.",
 )
 @front_options
 @click.option(
