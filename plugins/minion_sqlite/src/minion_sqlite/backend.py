@@ -23,6 +23,7 @@ from minion_core.values import encode_json
 from minion_sqlite import writing
 from minion_sqlite.claiming import claim, may_be_claimable
 from minion_sqlite.migrations import MIGRATIONS
+from minion_sqlite.watching import Watch
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -35,8 +36,8 @@ SYNCHRONOUS = ("full", "normal", "extra")
 BUSY_TIMEOUT = 5.0
 """Seconds that a writer waits for another one."""
 
-LOOK_EVERY = 0.004
-"""Seconds between two looks at whether the file has changed; each costs a few microseconds."""
+LOOK_AT_CLOCK = 0.004
+"""Seconds between two looks at a clock of the caller's, which may leap."""
 
 TRANSIENT = ("SQLITE_BUSY", "SQLITE_LOCKED")
 UNAVAILABLE = (
@@ -72,6 +73,7 @@ class SqliteBackend(SqlBackend):
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
         super().__init__(url, clock=clock)
+        self._watches: list[Watch] = []
         parsed = sa.make_url(url)
         if not parsed.database or parsed.database == ":memory:" or parsed.host:
             raise ValueError(
@@ -236,24 +238,45 @@ class SqliteBackend(SqlBackend):
         return datetime.now(UTC) if self.clock is None else self.clock().astimezone(UTC)
 
     def wait(self, timeout: float, options: DequeueOptions) -> None:
-        """Watch the file's version, which every commit of another connection changes."""
-        ends = time.monotonic() + timeout
-        with self.engine.connect() as watch:
-            watched: Any = watch.connection.driver_connection
-            seen, looked, due = None, 0.0, None
-            while True:
-                version = self._data_version(watched)
+        with self.engine.connect() as connection, self._watch() as watch:
+            driver: Any = connection.connection.driver_connection
+            ends = time.monotonic() + timeout
+            seen, looked = self._data_version(driver), time.monotonic()
+            watch.look_at(self.path.with_name(f"{self.path.name}-wal"))  # which the line above has made
+            if self.read(may_be_claimable, options):
+                return
+            due = self.read(next_due)
+            while (due is None or due > self.now()) and (now := time.monotonic()) < ends:
+                watch.sleep(min(ends - now, self._pause(due, now - looked)))
+                version = self._data_version(driver)
                 if version != seen or time.monotonic() - looked >= self.poll_interval:
                     seen, looked = version, time.monotonic()
                     if self.read(may_be_claimable, options):
                         return
                     due = self.read(next_due)
-                if due is not None and due <= self.now():
-                    return
-                left = ends - time.monotonic()
-                if left <= 0:
-                    return
-                time.sleep(min(left, LOOK_EVERY))
+
+    @contextlib.contextmanager
+    def _watch(self) -> Iterator[Watch]:
+        try:
+            watch = self._watches.pop()
+        except IndexError:
+            watch = Watch()
+        try:
+            yield watch
+        finally:
+            self._watches.append(watch)
+
+    def close(self) -> None:
+        super().close()
+        while self._watches:
+            self._watches.pop().close()
+
+    def _pause(self, due: datetime | None, since_look: float) -> float:
+        """Answer for how long nothing needs a look, unless somebody writes."""
+        if self.clock is not None:
+            return LOOK_AT_CLOCK  # a caller's clock may leap
+        pause = max(0.0, self.poll_interval - since_look)
+        return pause if due is None else min(pause, max(0.0, (due - self.now()).total_seconds()))
 
     def _data_version(self, connection: sqlite3.Connection) -> object:
         try:
