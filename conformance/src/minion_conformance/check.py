@@ -32,6 +32,7 @@ class Check:
     clause: str
     name: str
     run: Callable[[Rig], None]
+    capability: str | None = None
 
     @property
     def id(self) -> str:
@@ -47,8 +48,14 @@ class Check:
 _checks: dict[str, Check] = {}
 
 
-def check(clause: str) -> Callable[[Callable[[Rig], None]], Callable[[Rig], None]]:
+def check(
+    clause: str, capability: str | None = None
+) -> Callable[[Callable[[Rig], None]], Callable[[Rig], None]]:
     """Register a function as a check of a clause.
+
+    Args:
+        clause: The id of the clause.
+        capability: Run it only on a backend that declares this, whomever the clause is asked of.
 
     Raises:
         ValueError: There is no such clause, or it has a check of that name.
@@ -57,7 +64,7 @@ def check(clause: str) -> Callable[[Callable[[Rig], None]], Callable[[Rig], None
         raise ValueError(f"there is no clause {clause}: add it to contract.toml first")
 
     def register(function: Callable[[Rig], None]) -> Callable[[Rig], None]:
-        made = Check(clause, function.__name__, function)
+        made = Check(clause, function.__name__, function, capability)
         if made.id in _checks:
             raise ValueError(f"{clause} has a check called {function.__name__} already")
         _checks[made.id] = made

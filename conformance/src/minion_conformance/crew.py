@@ -10,9 +10,8 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, Self
 
-from minion_core.backend import Backend
-
 from minion_conformance.check import Violation
+from minion_core.backend import Backend
 
 Work = Callable[..., Any]
 """A function of a module, called in a process of the crew with an opened backend, and further arguments."""
@@ -48,19 +47,11 @@ class Hand:
         return answer
 
     def kill(self) -> None:
-        """End the process as ``kill -9`` does."""
+        """End the process as ``kill -9`` does; it may have ended already."""
         self.process.kill()
         self.process.join()
-        self._pipe.close()
-
-    def close(self) -> None:
-        """Let the process end."""
         with suppress(OSError):
             self._pipe.close()
-        self.process.join(5)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
 
 
 class Crew:
@@ -77,8 +68,12 @@ class Crew:
         return self
 
     def __exit__(self, *_exception: object) -> None:
+        self.dismiss()
+
+    def dismiss(self) -> None:
+        """End all processes; new ones are started when they are asked for."""
         for hand in self._hands:
-            hand.close()
+            hand.kill()
         self._hands.clear()
 
     def hand(self) -> Hand:

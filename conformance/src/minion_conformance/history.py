@@ -9,9 +9,9 @@ from enum import Enum
 from typing import Any
 
 import attrs
-from minion_core.backend import Backend
 
 from minion_conformance.clock import START, Clock
+from minion_core.backend import Backend
 
 LONGEST = 160
 """Answers longer than this are cut in a history; what was asked never is, or it could not be done again."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
+from uuid import uuid4
 
 from attrs import evolve
 
@@ -20,6 +21,7 @@ from minion_conformance.reference_store import Store, StoredJob, StoredWorker, a
 from minion_core.backend import Backend, Clock
 from minion_core.errors import BackendError, Unsupported
 from minion_core.hookspecs import hookimpl
+from minion_core.plugins import safe_url
 from minion_core.records import (
     FOREGROUND_QUEUE,
     STUCK_IN_QUEUE,
@@ -88,7 +90,7 @@ class ReferenceBackend(Backend):
         super().__init__(url, clock=clock)
         scheme, colon, name = url.partition(":")
         if not colon or "?" in name:
-            raise ValueError(f"{url!r} must be 'reference:' or 'reference:NAME', without options")
+            raise ValueError(f"{safe_url(url)} must be 'reference:' or 'reference:NAME', without options")
         self._name = f"{scheme}:{name.strip('/')}"
         self._opened: Store | None = None
 
@@ -109,7 +111,7 @@ class ReferenceBackend(Backend):
         return ""
 
     def describe(self) -> str:
-        return f"the conformance suite's reference in memory ({self._name}), gone with this process"
+        return f"the conformance suite's reference in memory ({safe_url(self.url)}), gone with this process"
 
     def now(self) -> datetime:
         return self.clock().astimezone(UTC) if self.clock else datetime.now(UTC)
@@ -118,7 +120,7 @@ class ReferenceBackend(Backend):
     def _held(self) -> Iterator[tuple[Store, datetime]]:
         store = self._opened
         if store is None:
-            raise BackendError(f"{self.url} is not open: call open() first")
+            raise BackendError(f"{safe_url(self.url)} is not open: call open() first")
         with store.mutex:
             yield store, self.now()
 
@@ -623,6 +625,18 @@ class ReferenceBackend(Backend):
             if all or locks:
                 store.locks.clear()
             store.changed.notify_all()
+
+
+class ReferenceHooks:
+    """What the suite needs besides, which only a backend's author can offer."""
+
+    server = False
+    unreachable = None
+
+    @contextmanager
+    def fresh(self, url: str) -> Iterator[str]:
+        """Answer the URL of an empty place beside another one."""
+        yield f"{url}-{uuid4().hex}"
 
 
 @hookimpl

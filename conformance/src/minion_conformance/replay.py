@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from minion_conformance.clock import START, Clock
 from minion_core.backend import Backend
 from minion_core.plugins import backend_class
 from minion_core.records import (
@@ -20,8 +21,6 @@ from minion_core.records import (
     ScheduleFilter,
     WorkerFilter,
 )
-
-from minion_conformance.clock import START, Clock
 
 __all__ = [
     "Declined",

@@ -9,6 +9,9 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from minion_conformance.check import NotRun, Violation
+from minion_conformance.clock import Clock, RealClock
+from minion_conformance.history import History, Recorded, shown
 from minion_core.backend import Backend
 from minion_core.records import (
     Capabilities,
@@ -19,10 +22,6 @@ from minion_core.records import (
     NewJob,
     Outcome,
 )
-
-from minion_conformance.check import NotRun, Violation
-from minion_conformance.clock import Clock, RealClock
-from minion_conformance.history import History, Recorded, shown
 
 if TYPE_CHECKING:
     from minion_conformance.crew import Crew
@@ -37,7 +36,14 @@ class Rig:
     """One check's own store and tools. Made anew for each check, closed behind it."""
 
     def __init__(
-        self, url: str, backend: type[Backend], hooks: object, crew: Callable[[], Crew], *, quick: bool, seed: int
+        self,
+        url: str,
+        backend: type[Backend],
+        hooks: object,
+        crew: Callable[[], Crew],
+        *,
+        quick: bool,
+        seed: int,
     ) -> None:
         """Prepare; the store is opened and emptied at first use.
 
@@ -118,13 +124,12 @@ class Rig:
         Raises:
             NotRun: The author offers no such thing.
         """
-        found = getattr(self.hooks, name, None)
-        if found is None:
+        if not hasattr(self.hooks, name):
             raise NotRun(
                 f"it needs the hook {name!r}, which nobody offers for {self.backend_class.__name__}: "
                 f"see 'Hooks' in docs/writing-a-backend.md"
             )
-        return found
+        return getattr(self.hooks, name)
 
     # -- Verbs --------------------------------------------------------------------------------------------
 

@@ -18,13 +18,13 @@ from typing import Any, Self, TypeAlias
 import pytest
 from attrs import field, frozen
 from importlib_metadata import entry_points
-from minion_core.backend import Backend
-from minion_core.plugins import backend_class, safe_url, scheme_of
 
 from minion_conformance.check import Check, NotRun, Violation, all_checks
 from minion_conformance.clauses import Clause, contract
 from minion_conformance.crew import Crew
 from minion_conformance.rig import Rig
+from minion_core.backend import Backend
+from minion_core.plugins import backend_class, safe_url, scheme_of
 
 Source: TypeAlias = str | Callable[[], AbstractContextManager[str]]
 """A URL, or what makes a store and unmakes it: a function that answers a context manager over a URL."""
@@ -112,13 +112,13 @@ class Session:
         """Whether a server stands between the store and its clients; ``None`` if its author does not say."""
         return getattr(self.hooks, "server", None)
 
-    def asked(self, clause: Clause) -> bool | None:
-        """Tell whether a clause is asked of this backend; ``None`` if that is not known."""
-        name = clause.capability or clause.without
+    def asked(self, clause: Clause, capability: str | None = None) -> bool | None:
+        """Tell whether a clause (or a check of it) is asked of this backend; ``None`` if that is not known."""
+        name = capability or clause.capability or clause.without
         if name is None:
             return True
         declared = self.server if name == "server" else getattr(self.backend.capabilities, name, None)
-        return None if declared is None else declared is (clause.without is None)
+        return None if declared is None else declared is (bool(capability) or clause.without is None)
 
     def run(self, check: Check) -> Result:
         """Run a check, after those that it needs, once."""
@@ -128,9 +128,10 @@ class Session:
 
     def _judge(self, check: Check) -> Result:
         clause = contract().clauses[check.clause]
-        asked = self.asked(clause)
+        asked = self.asked(clause, check.capability)
         if asked is False:
-            return Result(check.id, clause.id, Status.NOT_ASKED, f"asked only of a backend {clause.level}")
+            level = f"with {check.capability}" if check.capability else clause.level
+            return Result(check.id, clause.id, Status.NOT_ASKED, f"asked only of a backend {level}")
         if asked is None:
             why = f"nobody says whether the store has '{clause.capability or clause.without}'"
             return Result(check.id, clause.id, Status.NOT_RUN, why)
@@ -139,7 +140,10 @@ class Session:
             why = f"it cannot be judged before {', '.join(broken)} holds"
             return Result(check.id, clause.id, Status.BLOCKED, why)
         with self._alone():
-            return self._run_now(check, clause)
+            result = self._run_now(check, clause)
+        if result.status != Status.PASS and self._crew is not None:
+            self._crew.dismiss()  # its processes may be in the middle of something
+        return result
 
     def _holds(self, clause: str) -> bool:
         checks = [check for check in all_checks().values() if check.clause == clause]

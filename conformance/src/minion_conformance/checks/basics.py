@@ -6,16 +6,30 @@ import time
 from datetime import UTC, datetime, timedelta, timezone
 
 from attrs import fields
-from minion_core.records import Capabilities, DequeueOptions, Finished, JobFilter, NewJob, RetryOptions
 
 from minion_conformance.check import check
 from minion_conformance.clock import START, Clock
 from minion_conformance.crew import Hand
 from minion_conformance.rig import Rig
+from minion_core.records import Capabilities, DequeueOptions, Finished, JobFilter, NewJob, RetryOptions
 
 INT32_MAX = 2**31 - 1
 
-LOOKALIKES = ("t", "T", "t ", " t", "\u00e9", "e\u0301", "\u00df", "ss", "\uff34", "t\t", "\U0001f980", "%", "_")
+LOOKALIKES = (
+    "t",
+    "T",
+    "t ",
+    " t",
+    "\u00e9",
+    "e\u0301",
+    "\u00df",
+    "ss",
+    "\uff34",
+    "t\t",
+    "\U0001f980",
+    "%",
+    "_",
+)
 """Names that some store or other takes for the same: by case, padding, accents, folding, width, wildcards."""
 
 
@@ -65,7 +79,9 @@ def worker_ids_are_not_used_again(rig: Rig) -> None:
     first = rig.backend.register_worker(None, "host", 1, {})
     rig.backend.unregister_worker(first)
     second = rig.backend.register_worker(None, "host", 1, {})
-    rig.true("the id of a worker that is gone is not used again", second > first > 0, f"{second} after {first}")
+    rig.true(
+        "the id of a worker that is gone is not used again", second > first > 0, f"{second} after {first}"
+    )
     rig.backend.reset(all=True)
     third = rig.backend.register_worker(None, "host", 1, {})
     rig.true("a worker's id is not used again after a reset", third > second, f"{third} after {second}")
@@ -124,7 +140,11 @@ def nothing_goes_by_itself(rig: Rig) -> None:
     rig.backend.lock("name", 0.2)
     time.sleep(0.25)
     rig.equal("no delay ends while the clock stands still", rig.claimed(), [])
-    rig.equal("no job expires while the clock stands still", {j.id for j in rig.listed()} >= {delayed, expiring}, True)
+    rig.equal(
+        "no job expires while the clock stands still",
+        {j.id for j in rig.listed()} >= {delayed, expiring},
+        True,
+    )
     rig.equal("no lease ends while the clock stands still", rig.claimed(tasks=("leased",)), [])
     rig.equal("no lock ends while the clock stands still", rig.backend.lock("name", 1), None)
     rig.equal("an attempt is held while the clock stands still", rig.settle(Finished(leased.id, 0)), [True])
@@ -135,9 +155,7 @@ def names_are_their_bytes(rig: Rig) -> None:
     made = {name: rig.enqueue(name, queue=name, uniqkey="k", coalesce=name) for name in LOOKALIKES}
     rig.equal("lookalike tasks hold keys apart", len(set(made.values())), len(LOOKALIKES))
     for name, id in made.items():
-        rig.equal(
-            "a listing tells lookalike tasks apart", [job.id for job in rig.listed(tasks=[name])], [id]
-        )
+        rig.equal("a listing tells lookalike tasks apart", [job.id for job in rig.listed(tasks=[name])], [id])
         rig.equal(
             "a listing tells lookalike queues apart", [job.id for job in rig.listed(queues=[name])], [id]
         )

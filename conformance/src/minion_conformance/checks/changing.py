@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from minion_core.records import Failed, Finished, Released, RetryOptions, State
-
 from minion_conformance.check import check
 from minion_conformance.clock import START
+from minion_core.records import Failed, Finished, Released, RetryOptions, State
 
 if TYPE_CHECKING:
     from minion_conformance.rig import Rig
@@ -172,10 +171,12 @@ def retried_while_another_comes(rig: Rig) -> None:
         key = f"k{number}"
         old = rig.active(uniqkey=key)
         rig.end(Finished(old.id, 0))
-        rig.together([
-            lambda old=old: clients[0].retry_job(old.id, 0, RetryOptions()),  # type: ignore[misc]
-            lambda key=key: clients[1].enqueue([NewJob("t", uniqkey=key)])[0].created,  # type: ignore[misc]
-        ])
+        rig.together(
+            [
+                lambda old=old: clients[0].retry_job(old.id, 0, RetryOptions()),  # type: ignore[misc]
+                lambda key=key: clients[1].enqueue([NewJob("t", uniqkey=key)])[0].created,  # type: ignore[misc]
+            ]
+        )
         live = [job.id for job in rig.listed(states=["inactive", "active"]) if job.uniqkey == key]
         rig.equal("a retry and an enqueue at once leave one holder of a key", len(live), 1)
         rig.claimed()
@@ -242,15 +243,29 @@ def whatever_its_state(rig: Rig) -> None:
 
 @check("NOTE-01")
 def any_text_is_a_key(rig: Rig) -> None:
-    keys = ["", " ", "a.b", "$", "$.a", "a[0]", '"', "'", "\\", "\u00e9", "\U0001f980", "x" * 2000, "%s", ":n", "?"]
+    keys = [
+        "",
+        " ",
+        "a.b",
+        "$",
+        "$.a",
+        "a[0]",
+        '"',
+        "'",
+        "\\",
+        "\u00e9",
+        "\U0001f980",
+        "x" * 2000,
+        "%s",
+        ":n",
+        "?",
+    ]
     id = rig.enqueue()
     for number, key in enumerate(keys):
         rig.backend.note(id, {key: number})
     rig.equal("any text is a key", rig.job(id).notes, {key: number for number, key in enumerate(keys)})
     for key in keys:
-        rig.equal(
-            "jobs are found by any key", [job.id for job in rig.listed(notes=[key])], [id]
-        )
+        rig.equal("jobs are found by any key", [job.id for job in rig.listed(notes=[key])], [id])
     rig.backend.note(id, dict.fromkeys(keys))
     rig.equal("any key is removed", rig.job(id).notes, {})
 

@@ -6,11 +6,10 @@ import threading
 import time
 from datetime import timedelta
 
-from minion_core.records import DequeueOptions, Finished, NewJob, State
-
 from minion_conformance.check import check
 from minion_conformance.clock import START
 from minion_conformance.rig import PATIENCE, Rig, join
+from minion_core.records import DequeueOptions, Finished, NewJob, State
 
 
 @check("CLAIM-01")
@@ -188,7 +187,9 @@ def only_a_coalesce_value(rig: Rig) -> None:
     rig.equal("a prefix's `%` is taken literally", rig.claimed(coalesce_prefix="a%"), [ids["a%"]])
     rig.equal("a prefix's `_` is taken literally", rig.claimed(coalesce_prefix="a_"), [ids["a_c"]])
     rig.equal("a prefix beyond ASCII", rig.claimed(coalesce_prefix="\u00e9"), [ids["\u00e9x"]])
-    rig.equal("only jobs with that prefix, case and all", rig.claimed(coalesce_prefix="a"), [ids["a"], ids["abc"]])
+    rig.equal(
+        "only jobs with that prefix, case and all", rig.claimed(coalesce_prefix="a"), [ids["a"], ids["abc"]]
+    )
     rig.equal("jobs without the value stay", rig.claimed(), [ids["b"], ids["A"], ids[None]])
 
 
@@ -220,7 +221,9 @@ def all_conditions_at_once(rig: Rig) -> None:
 
 @check("CLAIM-06")
 def never_more_than_limit(rig: Rig) -> None:
-    ids = [made.id for made in rig.backend.enqueue([NewJob("t", priority=number % 4) for number in range(40)])]
+    ids = [
+        made.id for made in rig.backend.enqueue([NewJob("t", priority=number % 4) for number in range(40)])
+    ]
     want = sorted(ids, key=lambda id: (-((id - ids[0]) % 4), id)) if ids[-1] - ids[0] == 39 else None
     got: list[int] = []
     for limit in (1, 2, 7, 30):
@@ -275,7 +278,9 @@ def empty_beside_a_waiter(rig: Rig) -> None:
     rig.equal("with nothing claimable, an empty answer", rig.claim(), [])
     waited = time.perf_counter() - began
     join([waiting])
-    rig.true("an empty answer comes at once, whoever waits", waited < 0.4 < PATIENCE, f"it took {waited:.2f} s")
+    rig.true(
+        "an empty answer comes at once, whoever waits", waited < 0.4 < PATIENCE, f"it took {waited:.2f} s"
+    )
 
 
 @check("CLAIM-08")

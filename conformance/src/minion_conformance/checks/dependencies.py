@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from minion_conformance.check import check
 from minion_core.records import (
     ClaimedJob,
     Declined,
@@ -15,8 +16,6 @@ from minion_core.records import (
     Replaced,
     RetryOptions,
 )
-
-from minion_conformance.check import check
 
 if TYPE_CHECKING:
     from minion_conformance.rig import Rig
@@ -220,7 +219,9 @@ def by_the_very_next_dequeue(rig: Rig) -> None:
         way(parent.id)
         other = rig.client()
         claimed = other.dequeue(rig.worker, DequeueOptions(tasks=("t",)))
-        rig.equal(f"when a parent {told}, the next dequeue has the child", [job.id for job in claimed], [child])
+        rig.equal(
+            f"when a parent {told}, the next dequeue has the child", [job.id for job in claimed], [child]
+        )
 
 
 @check("DEP-06")
@@ -273,10 +274,12 @@ def when_two_end_at_once(rig: Rig) -> None:
         parents = [_parent(rig), _parent(rig)]
         child = rig.enqueue(parents=tuple(parent.id for parent in parents))
         rig.claimed()
-        rig.together([
-            lambda client=client, parent=parent: client.settle([Finished(parent.id, 0)])  # type: ignore[misc]
-            for client, parent in zip(clients, parents, strict=True)
-        ])
+        rig.together(
+            [
+                lambda client=client, parent=parent: client.settle([Finished(parent.id, 0)])  # type: ignore[misc]
+                for client, parent in zip(clients, parents, strict=True)
+            ]
+        )
         rig.equal("when two parents end at once, the next dequeue has the child", rig.claimed(), [child])
 
 
@@ -285,9 +288,11 @@ def when_it_ends_while_a_child_comes(rig: Rig) -> None:
     settler, enqueuer = rig.client(), rig.client()
     for _ in range(rig.rounds(16)):
         parent = _parent(rig)
-        _, made = rig.together([
-            lambda parent=parent: settler.settle([Finished(parent.id, 0)]),  # type: ignore[misc]
-            lambda parent=parent: enqueuer.enqueue([NewJob("t", parents=(parent.id,))]),  # type: ignore[misc]
-        ])
+        _, made = rig.together(
+            [
+                lambda parent=parent: settler.settle([Finished(parent.id, 0)]),  # type: ignore[misc]
+                lambda parent=parent: enqueuer.enqueue([NewJob("t", parents=(parent.id,))]),  # type: ignore[misc]
+            ]
+        )
         id = getattr(made[0], "id", 0)
         rig.equal("a child enqueued while its parent ends is claimable next", rig.claimed(), [id])

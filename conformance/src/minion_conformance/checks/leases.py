@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from minion_core.records import DequeueOptions, Failed, Finished, NewJob, Released, RetryOptions, State
-
 from minion_conformance.check import check
 from minion_conformance.clock import START
+from minion_core.records import DequeueOptions, Failed, Finished, NewJob, Released, RetryOptions, State
 
 if TYPE_CHECKING:
     from minion_conformance.rig import Rig
@@ -28,7 +27,9 @@ def from_the_claim_on(rig: Rig) -> None:
     rig.clock.advance(10)
     claim = rig.claim_one(id)
     rig.near("the lease ends at claim time + lease", claim.grabbed_until, START + timedelta(seconds=100.5))
-    rig.near("a listing shows the end of the lease", rig.job(id).grabbed_until, START + timedelta(seconds=100.5))
+    rig.near(
+        "a listing shows the end of the lease", rig.job(id).grabbed_until, START + timedelta(seconds=100.5)
+    )
 
 
 @check("LEASE-01")
@@ -79,7 +80,9 @@ def ended_at_a_dequeue(rig: Rig) -> None:
     rig.equal("an end costs a retry and no attempt", (again.retries, again.attempts), (1, 1))
     (failure,) = rig.backend.failure_log(claim.id)
     rig.equal("an end is recorded", failure.message, "Lease ended")
-    rig.equal("an end is recorded with worker and retries", (failure.worker, failure.retries), (rig.worker, 0))
+    rig.equal(
+        "an end is recorded with worker and retries", (failure.worker, failure.retries), (rig.worker, 0)
+    )
     rig.equal("a claim after an end carries the failure", again.failures, 1)
     rig.equal("the old holder cannot settle", rig.settle(Finished(claim.id, 0)), [False])
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from attrs import fields
-from minion_core.records import Failed, Finished, JobFilter, JobRecord, NewJob, Released
 
 from minion_conformance.check import check
+from minion_core.records import Failed, Finished, JobFilter, JobRecord, NewJob, Released
 
 if TYPE_CHECKING:
     from minion_conformance.rig import Rig

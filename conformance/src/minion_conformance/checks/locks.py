@@ -105,7 +105,9 @@ def the_one_that_expires_first(rig: Rig) -> None:
     rig.clock.advance(5)
     for left in ([30, 20], [30], []):
         rig.equal("without a token a share is released", rig.backend.unlock("name"), True)
-        ends = [(share.expires - START).total_seconds() for share in rig.backend.list_locks(0, 9, ["name"]).items]
+        ends = [
+            (share.expires - START).total_seconds() for share in rig.backend.list_locks(0, 9, ["name"]).items
+        ]
         rig.equal("the unexpired one that would expire first", sorted(ends, reverse=True), left)
     rig.equal("False when there is none", rig.backend.unlock("name"), False)
     rig.equal("False for an unknown name", rig.backend.unlock("unknown"), False)
@@ -124,7 +126,9 @@ def listing(rig: Rig) -> None:
     _take(rig, "b", 20)
     _take(rig, "a", 30, 2)
     page = rig.backend.list_locks(0, 9)
-    rig.equal("newest first, with total", ([share.name for share in page.items], page.total), (["a", "b", "a"], 3))
+    rig.equal(
+        "newest first, with total", ([share.name for share in page.items], page.total), (["a", "b", "a"], 3)
+    )
     rig.near("with the end of each", page.items[0].expires, START + timedelta(seconds=30))
     rig.true("with ids that grow", page.items[0].id > page.items[1].id > page.items[2].id > 0)
     page = rig.backend.list_locks(0, 1, ["a"])

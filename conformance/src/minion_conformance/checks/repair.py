@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from minion_conformance.check import check
+from minion_conformance.clock import START
 from minion_core.records import (
     Failed,
     Finished,
@@ -16,9 +18,6 @@ from minion_core.records import (
     State,
     WorkerFilter,
 )
-
-from minion_conformance.check import check
-from minion_conformance.clock import START
 
 if TYPE_CHECKING:
     from minion_conformance.rig import Rig
@@ -151,7 +150,9 @@ def kept_for(rig: Rig) -> None:
     ids = (done.id, failed.id, plain.id, broken.id, waiting)
     rig.clock.advance(60)
     _repair(rig, remove_after=120)
-    rig.equal("keep_for is for finished and failed jobs", _exists(rig, *ids), [False, False, True, True, True])
+    rig.equal(
+        "keep_for is for finished and failed jobs", _exists(rig, *ids), [False, False, True, True, True]
+    )
     rig.clock.advance(60)
     _repair(rig, remove_after=120)
     rig.equal("without it a finished job stays for remove_after", _exists(rig, plain.id), [False])
@@ -196,7 +197,9 @@ def lost_attempts(rig: Rig) -> None:
     here = rig.active("here")
     found = _repair(rig, 100)
     rig.equal("the missing worker is unregistered", found.workers, 1)
-    rig.equal("the attempts of workers that are gone are answered", [lost.id for lost in found.lost], [claim.id])
+    rig.equal(
+        "the attempts of workers that are gone are answered", [lost.id for lost in found.lost], [claim.id]
+    )
     (lost,) = found.lost
     got: Any = (lost.retries, lost.task, lost.attempts, lost.failures, lost.worker)
     rig.equal("with all that core needs", got, (0, "t", 3, 1, worker))
@@ -216,7 +219,9 @@ def which_attempts(rig: Rig) -> None:
     waiting = rig.enqueue(delay=5)
     rig.backend.unregister_worker(rig.worker)
     found = _repair(rig)
-    rig.equal("only active jobs, without a lease, not of the foreground", [x.id for x in found.lost], [plain.id])
+    rig.equal(
+        "only active jobs, without a lease, not of the foreground", [x.id for x in found.lost], [plain.id]
+    )
     states = [rig.job(id).state for id in (leased.id, foreground.id, waiting)]
     rig.equal("the others are as they were", states, ["active", "active", "inactive"])
 
@@ -267,7 +272,12 @@ def not_retried(rig: Rig) -> None:
 
 @check("REP-05")
 def behind_parents(rig: Rig) -> None:
-    failed, live, done, delayed = rig.active("p"), rig.active("p"), rig.active("p"), rig.enqueue("p", delay=10**6)
+    failed, live, done, delayed = (
+        rig.active("p"),
+        rig.active("p"),
+        rig.active("p"),
+        rig.enqueue("p", delay=10**6),
+    )
     behind = [rig.enqueue(parents=(id,)) for id in (failed.id, live.id, done.id, delayed)]
     both = rig.enqueue(parents=(done.id, live.id))
     rig.clock.advance(50)
@@ -358,7 +368,9 @@ def all_at_once(rig: Rig) -> None:
     rig.equal("several repairs do each thing once", sums, [4, total, total, total])
     for claim in leased:
         log = rig.backend.failure_log(claim.id)
-        rig.equal("several repairs record each end once", [failure.message for failure in log], ["Lease ended"])
+        rig.equal(
+            "several repairs record each end once", [failure.message for failure in log], ["Lease ended"]
+        )
     rig.equal("all is in order then", rig.backend.list_jobs(0, 1, JobFilter()).total, total)
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from minion_core.records import Finished, NewJob, NewSchedule, ScheduleFilter, ScheduleRecord
-
 from minion_conformance.check import check
 from minion_conformance.clock import START
+from minion_core.records import Finished, NewJob, NewSchedule, ScheduleFilter, ScheduleRecord
 
 if TYPE_CHECKING:
     from minion_conformance.rig import Rig

@@ -6,6 +6,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
+
+from minion_conformance.check import check
+from minion_conformance.clock import START
 from minion_core.records import (
     Declined,
     Failed,
@@ -17,9 +20,6 @@ from minion_core.records import (
     RetryOptions,
     State,
 )
-
-from minion_conformance.check import check
-from minion_conformance.clock import START
 
 if TYPE_CHECKING:
     from minion_conformance.rig import Rig
@@ -122,7 +122,9 @@ def failed_for_good(rig: Rig) -> None:
     (failure,) = rig.backend.failure_log(claim.id)
     rig.equal("the failure's message is recorded", failure.message, "why")
     rig.near("the failure's time is recorded", failure.time, START + timedelta(seconds=3))
-    rig.equal("the failure's worker and retries are recorded", (failure.worker, failure.retries), (rig.worker, 0))
+    rig.equal(
+        "the failure's worker and retries are recorded", (failure.worker, failure.retries), (rig.worker, 0)
+    )
 
 
 @check("SET-03")

@@ -7,6 +7,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from attrs import asdict
+
+from minion_conformance.check import check
+from minion_conformance.clock import START
 from minion_core.records import (
     Failed,
     Finished,
@@ -17,9 +20,6 @@ from minion_core.records import (
     ScheduleFilter,
     WorkerFilter,
 )
-
-from minion_conformance.check import check
-from minion_conformance.clock import START
 
 if TYPE_CHECKING:
     from minion_conformance.rig import Rig
@@ -56,13 +56,15 @@ def _fill(rig: Rig) -> None:
     rig.end(Finished(done.id, 0))
     rig.end(Failed(failed.id, 0, message="x"))
     rig.end(Failed(gone.id, 0, message="x"))
-    rig.backend.enqueue([
-        NewJob("t"),
-        NewJob("t", parents=(done.id + 1000,)),
-        NewJob("t", delay=10),
-        NewJob("t", delay=10, expire=5),
-        NewJob("t", expire=5),
-    ])
+    rig.backend.enqueue(
+        [
+            NewJob("t"),
+            NewJob("t", parents=(done.id + 1000,)),
+            NewJob("t", delay=10),
+            NewJob("t", delay=10, expire=5),
+            NewJob("t", expire=5),
+        ]
+    )
     rig.backend.lock("a", 60)
     rig.backend.lock("a", 60, 2)
     rig.backend.lock("b", 5)
@@ -116,7 +118,9 @@ def enqueued_ever(rig: Rig) -> None:
     before = rig.backend.stats().enqueued_jobs
     ids = [made.id for made in rig.backend.enqueue([NewJob("t") for _ in range(50)])]
     after = rig.backend.stats().enqueued_jobs
-    rig.true("`enqueued_jobs` grows, roughly by what came", 25 <= after - before <= 1000, f"{before}, {after}")
+    rig.true(
+        "`enqueued_jobs` grows, roughly by what came", 25 <= after - before <= 1000, f"{before}, {after}"
+    )
     rig.backend.remove_jobs(ids)
     rig.true("`enqueued_jobs` are ever", rig.backend.stats().enqueued_jobs >= after)
 

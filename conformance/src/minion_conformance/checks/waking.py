@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from minion_core.backend import Backend
-from minion_core.records import DequeueOptions, Finished, NewJob, Released, RetryOptions
-
 from minion_conformance.check import check
 from minion_conformance.rig import join
+from minion_core.backend import Backend
+from minion_core.records import DequeueOptions, Finished, NewJob, Released, RetryOptions
 
 if TYPE_CHECKING:
     from minion_conformance.rig import Rig
@@ -49,7 +48,11 @@ def at_the_timeout(rig: Rig) -> None:
     rig.backend.now()
     for timeout in (0.0, 0.12):
         waited = _waited(rig.backend, timeout)
-        rig.true("a wait with nothing to come lasts its time", waited >= timeout * 0.9, f"{waited:.3f} s of {timeout}")
+        rig.true(
+            "a wait with nothing to come lasts its time",
+            waited >= timeout * 0.9,
+            f"{waited:.3f} s of {timeout}",
+        )
         rig.true("a wait ends at its timeout", waited < timeout + SLACK, f"{waited:.3f} s of {timeout}")
 
 
@@ -73,7 +76,9 @@ def only_for_what_matches(rig: Rig) -> None:
         rig.equal("nothing matches", rig.claimed(min_priority=0), [])
         rig.backend.wait(left, options)
         backs += 1
-    rig.true("jobs that do not match do not end a wait again and again", backs <= 3, f"{backs} times in 0.4 s")
+    rig.true(
+        "jobs that do not match do not end a wait again and again", backs <= 3, f"{backs} times in 0.4 s"
+    )
 
 
 @check("WAKE-01")
@@ -88,13 +93,17 @@ def not_again_and_again(rig: Rig) -> None:
         rig.equal("nobody can claim them", rig.claimed(tasks=("t", "active")), [])
         rig.backend.wait(left, DequeueOptions(tasks=("t", "active")))
         backs += 1
-    rig.true("jobs that nobody can claim do not end a wait again and again", backs <= 3, f"{backs} times in 0.4 s")
+    rig.true(
+        "jobs that nobody can claim do not end a wait again and again", backs <= 3, f"{backs} times in 0.4 s"
+    )
 
 
 @check("WAKE-01")
 def by_polling(rig: Rig) -> None:
     rig.use_real_time()
-    rig.true("there is a poll behind it all", 0 < rig.backend.poll_interval <= 5, f"{rig.backend.poll_interval} s")
+    rig.true(
+        "there is a poll behind it all", 0 < rig.backend.poll_interval <= 5, f"{rig.backend.poll_interval} s"
+    )
     blocked, taken = rig.active("parent"), rig.active()
     rig.enqueue(parents=(blocked.id,))
     ways: list[Callable[[], object]] = [
@@ -105,7 +114,9 @@ def by_polling(rig: Rig) -> None:
         late = _woken(rig, way)
         rig.claim_one()
         most = rig.backend.poll_interval + SLACK
-        rig.true("what becomes claimable ends a wait within poll_interval", late < most, f"after {late:.2f} s")
+        rig.true(
+            "what becomes claimable ends a wait within poll_interval", late < most, f"after {late:.2f} s"
+        )
 
 
 @check("WAKE-02")
@@ -133,8 +144,12 @@ def a_parent_that_expires(rig: Rig) -> None:
     rig.enqueue(parents=(parent,))
     rig.claimed()
     waited = _waited(rig.backend, 4)
-    rig.true("the expiry of a parent wakes when it comes", waited < 0.3 + SLACK, f"{waited:.2f} s instead of 0.3")
-    rig.true("the expiry of a parent wakes when it has come", len(rig.claimed()) == 1, "nothing was claimable")
+    rig.true(
+        "the expiry of a parent wakes when it comes", waited < 0.3 + SLACK, f"{waited:.2f} s instead of 0.3"
+    )
+    rig.true(
+        "the expiry of a parent wakes when it has come", len(rig.claimed()) == 1, "nothing was claimable"
+    )
 
 
 @check("WAKE-02")
@@ -164,7 +179,9 @@ def by_another_client(rig: Rig) -> None:
     rig.true("enqueueing wakes before the next poll", late < _wake_limit(rig), f"it woke after {late:.2f} s")
     claim = rig.claim_one()
     late = _woken(rig, lambda: rig.end(Released(claim.id, 0)))
-    rig.true("giving back wakes within a poll", late < rig.backend.poll_interval + SLACK, f"after {late:.2f} s")
+    rig.true(
+        "giving back wakes within a poll", late < rig.backend.poll_interval + SLACK, f"after {late:.2f} s"
+    )
 
 
 @check("WAKE-03")
@@ -180,7 +197,9 @@ def by_another_process(rig: Rig) -> None:
         rig.claim_one()
     rig.facts["woken by a process, in ms"] = round(min(times) * 1000, 1)
     best = sorted(times)[1]
-    rig.true("enqueueing in another process wakes before the next poll", best < _wake_limit(rig), f"{best:.2f} s")
+    rig.true(
+        "enqueueing in another process wakes before the next poll", best < _wake_limit(rig), f"{best:.2f} s"
+    )
 
 
 @check("WAKE-04")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from minion_core.records import Finished, WorkerFilter, WorkerRecord
-
 from minion_conformance.check import check
 from minion_conformance.clock import START
+from minion_core.records import Finished, WorkerFilter, WorkerRecord
 
 if TYPE_CHECKING:
     from minion_conformance.rig import Rig
@@ -40,7 +39,9 @@ def registering(rig: Rig) -> None:
 def heartbeat(rig: Rig) -> None:
     id, other = _register(rig, {"old": 1}), _register(rig)
     rig.clock.advance(60)
-    rig.equal("a heartbeat keeps the id", rig.backend.register_worker(id, "host.example", 4711, {"new": 2}), id)
+    rig.equal(
+        "a heartbeat keeps the id", rig.backend.register_worker(id, "host.example", 4711, {"new": 2}), id
+    )
     worker = _worker(rig, id)
     rig.near("a heartbeat keeps started", worker.started, START)
     rig.near("a heartbeat sets notified", worker.notified, START + timedelta(seconds=60))
@@ -64,7 +65,9 @@ def made_again(rig: Rig) -> None:
     again = rig.backend.register_worker(id, "host.example", 4711, {"back": 1})
     rig.equal("a registration that is gone is made again under the same id", again, id)
     worker = _worker(rig, id)
-    rig.equal("it is recorded again", (worker.host, worker.pid, worker.status), ("host.example", 4711, {"back": 1}))
+    rig.equal(
+        "it is recorded again", (worker.host, worker.pid, worker.status), ("host.example", 4711, {"back": 1})
+    )
     rig.near("it is notified now", worker.notified, START + timedelta(seconds=60))
     rig.true("its id is given to nobody else", _register(rig) > id)
 
@@ -75,7 +78,9 @@ def listing(rig: Rig) -> None:
     page = rig.backend.list_workers(0, 2, WorkerFilter())
     rig.equal("newest first", [worker.id for worker in page.items], [ids[4], ids[3]])
     rig.equal("with total", page.total, 5)
-    rig.equal("an offset", [w.id for w in rig.backend.list_workers(3, 5, WorkerFilter()).items], [ids[1], ids[0]])
+    rig.equal(
+        "an offset", [w.id for w in rig.backend.list_workers(3, 5, WorkerFilter()).items], [ids[1], ids[0]]
+    )
     rig.equal(
         "filter `before`",
         [worker.id for worker in rig.backend.list_workers(0, 9, WorkerFilter(before=ids[2])).items],
@@ -122,7 +127,9 @@ def to_whom(rig: Rig) -> None:
     rig.equal("a broadcast to nobody says False", rig.backend.broadcast("none", ids=[]), False)
     rig.equal("a broadcast to strangers says False", rig.backend.broadcast("none", ids=[10**9]), False)
     got = [rig.backend.receive(id) for id in (one, two, three)]
-    rig.equal("only the named workers get it, or all", got, [[["some"], ["all"]], [["all"]], [["some"], ["all"]]])
+    rig.equal(
+        "only the named workers get it, or all", got, [[["some"], ["all"]], [["all"]], [["some"], ["all"]]]
+    )
     rig.equal("a stranger has no inbox", rig.backend.receive(10**9), [])
 
 
