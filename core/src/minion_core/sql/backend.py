@@ -50,7 +50,7 @@ from minion_core.sql import (
     workers,
 )
 from minion_core.sql.migrations import Migration, apply_migrations, pending_migrations, render_migrations
-from minion_core.sql.tables import ColumnTypes, Tables
+from minion_core.sql.tables import LIVE, ColumnTypes, Tables, in_state
 from minion_core.sql.work import CHUNK, Work
 
 if TYPE_CHECKING:
@@ -178,6 +178,19 @@ class SqlBackend(Backend):
         The most frequent outcome by far, hence a seam: a plugin may have a faster statement.
         """
         return settling.apply_finished(work, outcomes)
+
+    def lock_due(self, work: Work, now: datetime) -> Sequence[sa.Row[Any]]:
+        """Lock up to ``CHUNK`` live rows that are due, leaving out what others have locked.
+
+        Returns:
+            Their ids and states. Fewer than ``CHUNK`` says that nothing else is due.
+        """
+        return transitions.lock_due(work, now)
+
+    def holds_key(self, task: str, uniqkey: str) -> ColumnElement[bool]:
+        """Make the condition that a job is live and has this key, in the form that an index knows."""
+        jobs = self.tables.jobs
+        return sa.and_(jobs.c.task == task, jobs.c.uniqkey == uniqkey, in_state(jobs, *LIVE))
 
     def among(self, column: ColumnElement[Any], items: Sequence[Any]) -> ColumnElement[bool]:
         """Make the condition that a column has one of any number of values."""

@@ -10,7 +10,6 @@ import sqlalchemy as sa
 
 from minion_core.records import Enqueued, NewJob, State
 from minion_core.sql.readiness import hold_and_due, release_children
-from minion_core.sql.tables import LIVE, in_state
 from minion_core.sql.work import Work, at, chunks, earliest
 
 KEY_TRIES = 10
@@ -108,9 +107,7 @@ def free_key(work: Work, task: str, uniqkey: str, now: datetime) -> int | None:
     jobs = work.tables.jobs
     holder = work.connection.execute(
         work.backend.lock_rows(
-            sa.select(jobs.c.id, jobs.c.state, jobs.c.expires).where(
-                jobs.c.task == task, jobs.c.uniqkey == uniqkey, in_state(jobs, *LIVE)
-            )
+            sa.select(jobs.c.id, jobs.c.state, jobs.c.expires).where(work.backend.holds_key(task, uniqkey))
         )
     ).first()
     if holder is None:

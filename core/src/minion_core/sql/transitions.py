@@ -175,15 +175,10 @@ def end_leases(work: Work, ids: Sequence[int], now: datetime) -> None:
     release_children(work, rows)
 
 
-def sweep(work: Work, now: datetime) -> tuple[int, int]:
-    """Do what the clock has made due, up to ``CHUNK`` rows of it.
-
-    Returns:
-        How many rows were taken up, and how many of them were leases that had ended. Fewer than ``CHUNK``
-        of the first means that nothing is left, save what other transactions have in hand.
-    """
+def lock_due(work: Work, now: datetime) -> Sequence[sa.Row[Any]]:
+    """Lock the first live rows that are due, as their index shows them; answer ids and states."""
     jobs = work.tables.jobs
-    due = work.connection.execute(
+    return work.connection.execute(
         work.backend.lock_rows(
             sa.select(jobs.c.id, jobs.c.state)
             .where(jobs.c.due.is_not(None), jobs.c.due <= now, in_state(jobs, *LIVE))
@@ -192,6 +187,16 @@ def sweep(work: Work, now: datetime) -> tuple[int, int]:
             skip_locked=True,
         )
     ).all()
+
+
+def sweep(work: Work, now: datetime) -> tuple[int, int]:
+    """Do what the clock has made due, up to ``CHUNK`` rows of it.
+
+    Returns:
+        How many rows were taken up, and how many of them were leases that had ended. Fewer than ``CHUNK``
+        of the first means that nothing is left, save what other transactions have in hand.
+    """
+    due = work.backend.lock_due(work, now)
     inactive = [row.id for row in due if row.state == State.INACTIVE]
     ended = [row.id for row in due if row.state == State.ACTIVE]
     if inactive:

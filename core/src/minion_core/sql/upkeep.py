@@ -89,8 +89,9 @@ def lost_attempts(work: Work) -> list[LostAttempt]:
     jobs, workers = work.tables.jobs, work.tables.workers
     registered = sa.select(sa.literal(1)).where(workers.c.id == jobs.c.worker).exists()
     rows = work.connection.execute(
-        sa.select(jobs.c.id, jobs.c.retries, jobs.c.task, jobs.c.attempts, jobs.c.failures, jobs.c.worker)
-        .where(
+        sa.select(
+            jobs.c.id, jobs.c.retries, jobs.c.task, jobs.c.attempts, jobs.c.failures, jobs.c.worker
+        ).where(
             in_state(jobs, State.ACTIVE),
             jobs.c.queue != FOREGROUND_QUEUE,
             jobs.c.grabbed_until.is_(None),
