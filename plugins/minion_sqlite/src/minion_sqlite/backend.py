@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from minion_core.backend import Clock
@@ -169,6 +168,8 @@ class SqliteBackend(SqlBackend):
 
     @contextlib.contextmanager
     def borrow(self, connection: Any) -> Iterator[sa.Connection]:
+        from sqlalchemy.orm import Session  # noqa: PLC0415  # a third of SQLAlchemy's import, and seldom needed
+
         if isinstance(connection, Session):
             connection = connection.connection()
         if isinstance(connection, sa.Connection):
