@@ -26,7 +26,7 @@ def performers(minion: Minion) -> list[int]:
     return [row["pid"] for row in rows[0].status["executors"]["process"]["performers"]] if rows else []
 
 
-# -- How jobs end -----------------------------------------------------------------------------------------
+# -- How jobs end ----------------------------------------------------------------------------------------
 
 
 def test_a_job_is_performed_in_another_process(minion, start_worker):
@@ -124,7 +124,7 @@ def test_a_fresh_process_for_each_job(minion, start_worker):
     assert len({minion.result(id, timeout=30) for id in ids}) == 6
 
 
-# -- How workers stop -------------------------------------------------------------------------------------
+# -- How workers stop ------------------------------------------------------------------------------------
 
 
 def test_term_lets_running_jobs_end(minion, start_worker, tmp_path, eventually):
@@ -167,7 +167,7 @@ def test_int_stops_an_idle_worker_at_once(minion, start_worker):
     assert list(minion.workers()) == []
 
 
-# -- What workers do besides ------------------------------------------------------------------------------
+# -- What workers do besides -----------------------------------------------------------------------------
 
 
 def test_a_worker_dispatches_schedules(minion, start_worker, eventually):
@@ -211,7 +211,7 @@ def test_a_claim_held_by_nobody_is_released(minion, start_worker, eventually):
     assert (record.failures, record.attempts, record.retries) == (0, 1, 1)
 
 
-# -- What they survive ------------------------------------------------------------------------------------
+# -- What they survive -----------------------------------------------------------------------------------
 
 
 def test_the_zygote_may_die(minion, start_worker):

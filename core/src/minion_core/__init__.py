@@ -51,6 +51,7 @@ from minion_core.records import (
 )
 from minion_core.schedules import Dispatched
 from minion_core.task import Task
+from minion_core.worker import Worker
 
 __all__ = [
     "ApplicationError",
@@ -97,6 +98,7 @@ __all__ = [
     "UnknownJob",
     "UnknownTask",
     "Unsupported",
+    "Worker",
     "WorkerFilter",
     "WorkerRecord",
     "backoff",

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
-from minion_core import schedules, values
+from minion_core import foreground, schedules, values
 from minion_core.backend import Backend
 from minion_core.errors import JobFailed, MinionError, UnknownJob, UnknownTask
 from minion_core.guard import Guard
@@ -36,12 +36,12 @@ from minion_core.records import (
     WorkerRecord,
 )
 from minion_core.task import Task, check_fields
+from minion_core.worker import Worker
 
 if TYPE_CHECKING:
     from minion_core.backend import Clock
     from minion_core.schedules import Dispatched
     from minion_core.values import Seconds, When
-    from minion_core.worker import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -528,8 +528,6 @@ class Minion:
 
     def worker(self, **options: Any) -> Worker:
         """Make a worker for this queue; see ``Worker`` for the options, and call its ``run``."""
-        from minion_core.worker import Worker  # noqa: PLC0415  # clients need none of it
-
         return Worker(self, **options)
 
     def foreground(self, handle: int | str) -> Any:
@@ -541,9 +539,7 @@ class Minion:
             JobNotClaimable: It is active, or other jobs are in its way; it stays as it is.
             Exception: What the job raised.
         """
-        from minion_core.foreground import foreground  # noqa: PLC0415  # clients need none of it
-
-        return foreground(self, read_handle(handle))
+        return foreground.foreground(self, read_handle(handle))
 
     def perform_jobs(self, **options: Any) -> int:
         """Perform in this process what is claimable until nothing is, and answer how many jobs that were.
@@ -552,9 +548,7 @@ class Minion:
             **options: ``queues``, ``tasks``, ``id``, ``min_priority`` choose among the jobs; by default those
                 of all registered tasks in the queue ``default``.
         """
-        from minion_core.foreground import perform_jobs  # noqa: PLC0415  # clients need none of it
-
-        return perform_jobs(self, **options)
+        return foreground.perform_jobs(self, **options)
 
 
 class _Registrar:
