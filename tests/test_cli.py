@@ -84,8 +84,9 @@ def stored(queue: Minion, id: int) -> JobRecord:
 def test_enqueue_prints_the_id_and_takes_every_field(run, queue):
     parent = queue.enqueue("resize", ["a.png"])
     answer = run(
-        "job", "-e", "resize", "-a", '["b.png"]', "--kwargs", '{"width": 7}', "-A", "4", "-d", "1h", "-E", "2h",
-        "-x", "1", "-n", '{"author": "me"}', "-P", str(parent), "-p", "5", "-q", "slow", "--uniqkey", "b",
+        "job", "-e", "resize", "-a", '["b.png"]', "--kwargs", '{"width": 7}', "-A", "4", "-d", "1h",
+        "-E", "2h", "-x", "1", "-n", '{"author": "me"}', "-P", str(parent), "-p", "5", "-q", "slow",
+        "--uniqkey", "b",
         "--coalesce", "c", "--lease", "90", "--keep-for", "1w",
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr
@@ -338,8 +339,9 @@ def test_locks(run, queue):
 
 def test_schedules_from_first_to_last(run, queue):
     added = run(
-        "schedule", "-e", "nightly", "-c", "0 3 * * *", "-t", "resize", "-a", '["a"]', "--kwargs", '{"width": 2}',
-        "-A", "2", "-E", "1h", "-n", '{"n": 1}', "-p", "4", "-q", "slow", "-x", "1", "--time-zone", "Europe/Berlin",
+        "schedule", "-e", "nightly", "-c", "0 3 * * *", "-t", "resize", "-a", '["a"]',
+        "--kwargs", '{"width": 2}', "-A", "2", "-E", "1h", "-n", '{"n": 1}', "-p", "4", "-q", "slow",
+        "-x", "1", "--time-zone", "Europe/Berlin",
     )  # fmt: skip
     assert added.returncode == 0, added.stderr
     [shown] = read(run("schedule", "nightly", "--json"))["schedules"]
