@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from minion_conformance.rig import Rig
 
 
-class Violation(AssertionError):
+class Violation(AssertionError):  # noqa: N818, it names what happened
     """A clause is broken; the message is the rule that does not hold, and how it was seen."""
 
 
-class NotRun(Exception):
+class NotRun(Exception):  # noqa: N818, it names what happened
     """A check could not be run for want of something that only the author can give."""
 
 
-class Sealed(TypeError):
+class Sealed(TypeError):  # noqa: N818, it names what happened
     """Somebody tried to change the suite instead of the store."""
 
 

@@ -15,6 +15,7 @@ class Clock:
         self.instant = instant
 
     def __call__(self) -> datetime:
+        """Answer now."""
         return self.instant
 
     def advance(self, seconds: float) -> datetime:
@@ -31,4 +32,5 @@ class RealClock(Clock):
     """The machine's own clock, for checks that run in real time."""
 
     def __call__(self) -> datetime:
+        """Answer now."""
         return datetime.now(UTC)

@@ -41,7 +41,7 @@ def _fields(record: Any) -> list[str]:
             continue
         value, default = getattr(record, known.name), known.default
         if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # a class at run time
-            default = default.factory()  # type: ignore[union-attr]
+            default = default.factory()
         if default is attrs.NOTHING or value != default:
             told.append(f"{known.name}={shown(value)}")
     return told

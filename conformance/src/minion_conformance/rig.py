@@ -1,4 +1,4 @@
-"""What a check works with: a fresh store, a clock, a record of its calls, and words to say what it expects."""
+"""What a check works with: a fresh store, a clock, a record of its calls, words for what it expects."""
 
 from __future__ import annotations
 

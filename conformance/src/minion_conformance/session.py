@@ -113,7 +113,7 @@ class Session:
         return getattr(self.hooks, "server", None)
 
     def asked(self, clause: Clause, capability: str | None = None) -> bool | None:
-        """Tell whether a clause (or a check of it) is asked of this backend; ``None`` if that is not known."""
+        """Tell whether a clause, or a check of it, is asked here; ``None`` if that is not known."""
         name = capability or clause.capability or clause.without
         if name is None:
             return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from datetime import timedelta
+from typing import Any
 
 from minion_conformance.check import check
 from minion_conformance.clock import START
@@ -205,7 +206,13 @@ def prefixes_of_strange_characters(rig: Rig) -> None:
 
 @check("CLAIM-05")
 def all_conditions_at_once(rig: Rig) -> None:
-    options = {"queues": ("q",), "tasks": ("a",), "min_priority": 3, "coalesce": "c", "coalesce_prefix": "c"}
+    options: dict[str, Any] = {
+        "queues": ("q",),
+        "tasks": ("a",),
+        "min_priority": 3,
+        "coalesce": "c",
+        "coalesce_prefix": "c",
+    }
     wrong = [
         rig.enqueue("a", queue="default", priority=3, coalesce="c"),
         rig.enqueue("b", queue="q", priority=3, coalesce="c"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from minion_conformance.check import check
 from minion_core.records import (
@@ -207,7 +208,7 @@ def made_lax_by_a_retry(rig: Rig) -> None:
 
 @check("DEP-06")
 def by_the_very_next_dequeue(rig: Rig) -> None:
-    ways = {
+    ways: dict[str, Callable[[int], None]] = {
         "is finished": lambda id: rig.end(Finished(id, 0)),
         "is replaced by nothing": lambda id: rig.end(Replaced(id, 0)),
         "fails for good": lambda id: rig.end(Failed(id, 0, message="x")),
@@ -288,11 +289,9 @@ def when_it_ends_while_a_child_comes(rig: Rig) -> None:
     settler, enqueuer = rig.client(), rig.client()
     for _ in range(rig.rounds(16)):
         parent = _parent(rig)
-        _, made = rig.together(
-            [
-                lambda parent=parent: settler.settle([Finished(parent.id, 0)]),  # type: ignore[misc]
-                lambda parent=parent: enqueuer.enqueue([NewJob("t", parents=(parent.id,))]),  # type: ignore[misc]
-            ]
-        )
-        id = getattr(made[0], "id", 0)
-        rig.equal("a child enqueued while its parent ends is claimable next", rig.claimed(), [id])
+        calls: list[Callable[[], Any]] = [
+            lambda parent=parent: settler.settle([Finished(parent.id, 0)]),  # type: ignore[misc]
+            lambda parent=parent: enqueuer.enqueue([NewJob("t", parents=(parent.id,))]),  # type: ignore[misc]
+        ]
+        made = rig.together(calls)[1]
+        rig.equal("a child enqueued while its parent ends is claimable next", rig.claimed(), [made[0].id])

@@ -61,7 +61,7 @@ def never_more_in_threads(rig: Rig) -> None:
     for number in range(rig.rounds(12)):
         name, limit = f"lock {number}", 1 + number % 3
         calls = [
-            lambda c=client: c.lock(name, 60, limit)  # type: ignore[misc]  # noqa: B023
+            lambda c=client: c.lock(name, 60, limit)  # noqa: B023
             for client in clients
         ]
         tokens = [token for token in rig.together(calls) if token]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from minion_conformance.check import NotRun, check
@@ -168,7 +169,7 @@ def never_more_in_processes(rig: Rig) -> None:
 
 def _fire(backend: Backend, who: int, id: int, runs: list[datetime]) -> list[tuple[datetime, int, Event]]:
     fired = []
-    for due, then in zip(runs, runs[1:], strict=False):
+    for due, then in pairwise(runs):
         began = time.monotonic()
         made = backend.fire_schedule(id, due, then, NewJob("t", [who]))
         event = Event(who, "fire", (), began, time.monotonic())

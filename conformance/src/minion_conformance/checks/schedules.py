@@ -186,7 +186,7 @@ def once_in_threads(rig: Rig) -> None:
     for number in range(rig.rounds(12)):
         then = due + timedelta(seconds=60)
         calls = [
-            lambda c=client: c.fire_schedule(id, due, then, NewJob("t", [number]))  # type: ignore[misc]  # noqa: B023
+            lambda c=client: c.fire_schedule(id, due, then, NewJob("t", [number]))  # noqa: B023
             for client in clients
         ]
         fired = [made for made in rig.together(calls) if made]

@@ -296,8 +296,7 @@ def the_first_of_two(rig: Rig) -> None:
         for second in (Finished, Failed, Released, Declined):
             claim = rig.active()
             made = [
-                kind(claim.id, 0, **({"message": "x"} if kind is Failed else {}))  # type: ignore[operator]
-                for kind in (first, second)
+                kind(claim.id, 0, **({"message": "x"} if kind is Failed else {})) for kind in (first, second)
             ]
             rig.equal("of two for one attempt the first counts", rig.settle(*made), [True, False])
             rig.equal("of two for one attempt the first is stored", rig.job(claim.id).state, state)

@@ -21,6 +21,7 @@ from minion_core.records import (
     Finished,
     JobFilter,
     NewJob,
+    Outcome,
     Replaced,
 )
 
@@ -202,7 +203,7 @@ def _claim_one(backend: Backend, worker: int) -> tuple[int, int]:
 
 
 def _finish(backend: Backend, id: int, retries: int) -> list[bool]:
-    late = [Finished(id, retries, result="late"), Failed(id, retries, message="late")]
+    late: list[Outcome] = [Finished(id, retries, result="late"), Failed(id, retries, message="late")]
     return [settled.applied for settled in backend.settle(late)]
 
 
@@ -298,7 +299,7 @@ def made_once(rig: Rig) -> None:
     rig.use_real_time()
     for _ in range(rig.rounds(4)):
         url = rig.enter(rig.hook("fresh")(rig.url))
-        openers = [lambda url=url: _open_and_enqueue(rig.backend_class(url), url)] * 4  # type: ignore[misc]
+        openers = [lambda url=url: _open_and_enqueue(rig.backend_class(url), url)] * 4
         ids = rig.together(openers)
         rig.equal("of many who open an empty place each finds a store", len(set(ids)), 4)
         client = rig.client(url=url)
@@ -401,7 +402,7 @@ def a_store_that_cannot_be_reached(rig: Rig) -> None:
     )
 
 
-class _Works(Exception):
+class _Works(Exception):  # noqa: N818, no error
     """A call that came back."""
 
 

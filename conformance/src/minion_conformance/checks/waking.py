@@ -30,9 +30,12 @@ def _woken(rig: Rig, do: Callable[[], object], timeout: float = 5.0, options: De
     """Answer how long after something was done a waiting client came back."""
     waiter = rig.client(real=True)
     back: list[float] = []
-    thread = threading.Thread(
-        target=lambda: (waiter.wait(timeout, options), back.append(time.perf_counter())), daemon=True
-    )
+
+    def wait() -> None:
+        waiter.wait(timeout, options)
+        back.append(time.perf_counter())
+
+    thread = threading.Thread(target=wait, daemon=True)
     thread.start()
     time.sleep(0.15)
     rig.equal("a wait lasts while nothing is claimable", back, [])
