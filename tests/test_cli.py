@@ -318,8 +318,8 @@ def test_stats_and_history(run, queue):
 def test_tasks(run):
     tasks = read(run("job", "-T", "--json"))["tasks"]
     assert [(task["name"], task["summary"]) for task in tasks] == [
-        ("resize", "Make an image smaller."),
         ("boom", ""),
+        ("resize", "Make an image smaller."),
     ]
     assert "app.explode" in run("job", "-T").stdout
 
