@@ -60,6 +60,7 @@ class Waiter(threading.Thread):
         """Tell whether the claim after the last wake-up found anything."""
         # A wake-up for what others took is normal; one after the other are a storm to step back from.
         self._fruitless = 0 if any or not self._came_early else self._fruitless + 1
+        self._came_early = False
 
     def stop(self) -> None:
         """End soon."""

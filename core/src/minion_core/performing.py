@@ -177,8 +177,8 @@ def describe(error: BaseException) -> dict[str, str]:
         told = f"(its traceback cannot be read: {type(broken).__name__})"
     return {
         "type": type(error).__name__,
-        "message": _clean(message, LONGEST_MESSAGE),
-        "traceback": _clean(told, LONGEST_TRACEBACK),
+        "message": clean(message, LONGEST_MESSAGE),
+        "traceback": clean(told, LONGEST_TRACEBACK),
     }
 
 
@@ -190,7 +190,8 @@ def _users_frames(told: traceback.TracebackException) -> traceback.TracebackExce
     return told
 
 
-def _clean(text: str, longest: int) -> str:
+def clean(text: str, longest: int) -> str:
+    """Make text that every store can keep: not too long, without NUL and lone surrogates."""
     if len(text) > longest:
         half = longest // 2
         text = f"{text[:half]}\n... {len(text) - longest} characters left out ...\n{text[-half:]}"

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
 import selectors
 import signal
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -26,24 +25,14 @@ from typing import TYPE_CHECKING, Any
 from minion_core import values
 from minion_core.application import locate_app
 from minion_core.chores import Chore, Chores, Waiter
-from minion_core.errors import BackendError, BackendUnavailable
+from minion_core.errors import BackendError
 from minion_core.executors import Executor
 from minion_core.executors.inline import InlineExecutor
 from minion_core.executors.process import ProcessExecutor
-from minion_core.job import Job
+from minion_core.ledger import Ledger
 from minion_core.outage import Outage
-from minion_core.records import (
-    ClaimedJob,
-    DequeueOptions,
-    Failed,
-    JobFilter,
-    JobRecord,
-    Outcome,
-    Released,
-    Settled,
-    State,
-    WorkerFilter,
-)
+from minion_core.records import ClaimedJob, DequeueOptions, Outcome
+from minion_core.wakeup import Wakeup
 
 if TYPE_CHECKING:
     from minion_core.minion import Minion
@@ -53,19 +42,8 @@ logger = logging.getLogger(__name__)
 
 EXECUTORS = ("process", "inline")
 
-LARGEST_SETTLE = 500
-"""How many outcomes go into one ``settle`` at most, so that its transaction stays short."""
-
 LAST_SETTLE = 30.0
 """How long, in seconds, a worker that is told to stop tries to reach a store that is gone."""
-
-OUTCOME_HOOKS = (
-    "minion_finished",
-    "minion_failed",
-    "minion_retried",
-    "minion_declined",
-    "minion_replaced",
-)
 
 
 class Worker:
@@ -140,19 +118,16 @@ class Worker:
             "dequeue_timeout": _interval(dequeue_timeout),
         }
         self._commands: dict[str, Callable[..., None]] = {}
-        self._posted: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._wake_in: socket.socket | None = None
+        self._wakeup = Wakeup()
         self._outage = Outage(logger, "The store")
-        self._outcomes: list[tuple[ClaimedJob, Outcome]] = []
-        self._held: set[tuple[int, int]] = set()
         self._look = False
-        self._reconcile_at: float | None = None
         self._stops = 0
         self._stopping = False
         self._give_up_at: float | None = None
         self._idle = False
         self._status_changed = False
-        self._observed: frozenset[str] = frozenset()
+        self._warned = False
+        self._ledger: Ledger
         self._executor: Executor
         self._selector: selectors.BaseSelector
         self._waiter: Waiter
@@ -174,12 +149,15 @@ class Worker:
         """
         backend = self.minion.backend
         app = "" if self._executor_name == "inline" else self._app or locate_app(self.minion)
-        self._observed = frozenset(hook for hook in OUTCOME_HOOKS if self.minion.plugins.observed(hook))
         self._stops, self._stopping, self._look, self._idle = 0, False, True, False
         self.id = backend.register_worker(None, socket.gethostname(), os.getpid(), {"type": "Python"})
+        self._ledger = Ledger(self.minion, self.id, self._outage)
         self._executor = self._make_executor(app, self.id)
         threads: list[Waiter | Chores] = []
-        with selectors.DefaultSelector() as self._selector, self._waking():
+        with (
+            selectors.DefaultSelector() as self._selector,
+            self._wakeup.listening(self._selector, self._on_signal),
+        ):
             try:
                 self._executor.start(self._selector, self)
                 self._waiter = Waiter(self.minion, self._woken, self._intervals["dequeue_timeout"])
@@ -201,7 +179,7 @@ class Worker:
 
     def stop(self, *, now: bool = False) -> None:
         """Stop as SIGTERM does, or with ``now`` as SIGQUIT does. May be called from any thread."""
-        self._post(lambda: self._told_to_stop(now=now))
+        self._wakeup.post(lambda: self._told_to_stop(now=now))
 
     def _make_executor(self, app: str, id: int) -> Executor:
         if self._executor_name == "inline":
@@ -210,18 +188,20 @@ class Worker:
 
     def _loop(self) -> None:
         while True:
-            self._settle()
-            if self._stopping and not self._executor.busy() and (not self._outcomes or self._gave_up()):
+            if self._ledger.settle():
+                self._look = True  # there may be room, and children that waited for these
+            if self._stopping and not self._executor.busy() and (not self._ledger or self._gave_up()):
                 return
-            if self._reconcile_at is not None:
-                self._reconcile()
+            self._ledger.reconcile(self._hear_out)
             if not self._stopping:
                 self._claim()
             now = time.monotonic()
-            due = [self._executor.tick(now), self._reconcile_at, self._give_up_at]
-            if self._outage.retry_at > now and (self._outcomes or self._look):
+            due = [self._executor.tick(now), self._give_up_at]
+            if self._ledger.reconcile_at is not None:
+                due.append(max(self._ledger.reconcile_at, self._outage.retry_at))
+            if self._outage.retry_at > now and (self._ledger or self._look):
                 due.append(self._outage.retry_at)
-            elif self._outcomes or (self._look and not self._stopping and self._executor.room()):
+            elif self._ledger or (self._look and not self._stopping and self._executor.room()):
                 due.append(now)
             timeout = min((moment for moment in due if moment is not None), default=now + 60.0) - now
             for key, _ in self._selector.select(max(0.0, timeout)):
@@ -233,7 +213,7 @@ class Worker:
         if time.monotonic() < self._give_up_at:
             return False
         logger.error(
-            "The store cannot be reached: %d outcomes are lost, repair will see to them", len(self._held)
+            "The store cannot be reached: %d outcomes are lost, repair will see to them", len(self._ledger)
         )
         return True
 
@@ -245,7 +225,7 @@ class Worker:
             if thread.ident is not None:
                 thread.join(2.0)
         with suppress(BackendError):
-            self._settle()
+            self._ledger.settle()
             if self.id is not None:
                 self.minion.backend.unregister_worker(self.id)
         logger.info("Worker %s stopped after %d jobs", self.id, self.performed)
@@ -265,7 +245,7 @@ class Worker:
         except BackendError as error:
             self._outage.failed(error)
             # Its commit may have been done, and its answer lost (WORK-05).
-            self._reconcile_at = self._outage.retry_at
+            self._ledger.reconcile_at = self._outage.retry_at
             return
         self._outage.worked()
         self._waiter.found(any=bool(claimed))
@@ -277,7 +257,7 @@ class Worker:
         self._tell_idle(idle=not claimed and not self._executor.busy())
 
     def _hand_out(self, claimed: Sequence[ClaimedJob], claimed_at: float) -> None:
-        self._held.update((job.id, job.retries) for job in claimed)
+        self._ledger.claimed(claimed)
         self._tell_idle(idle=False)
         self.minion.plugins.notify("minion_claimed", worker=self, jobs=claimed)
         self._executor.perform(claimed, claimed_at)
@@ -298,32 +278,27 @@ class Worker:
     def ended(self, jobs: Sequence[ClaimedJob], outcomes: Sequence[Outcome]) -> None:
         """A job was performed, with those that it claimed besides."""
         self.performed += 1
-        by_attempt = {(job.id, job.retries): job for job in jobs}
-        for outcome in outcomes:
-            job = by_attempt.pop((outcome.id, outcome.retries), None)
-            if job is not None:
-                self._outcomes.append((job, outcome))
-        self._held.difference_update(by_attempt)  # these have settled by themselves
+        self._ledger.ended(jobs, outcomes)
         self._look = True
 
     def terminated(self, job: ClaimedJob, message: str, exit_status: int | None) -> None:
         """The process of a job ended before the job did; the attempt has failed."""
-        logger.warning("Job %d (%s): attempt %d failed: %s", job.id, job.task, job.retries, message)
-        retry_in = self._retry_in(job)
-        outcome = Failed(job.id, job.retries, message, exit_status=exit_status, retry_in=retry_in)
-        self._outcomes.append((job, outcome))
+        self._ledger.failed(job, message, exit_status)
 
     def unstarted(self, jobs: Iterable[ClaimedJob]) -> None:
         """Jobs were not begun and will not be: they are given back."""
-        self._outcomes.extend((job, Released(job.id, job.retries)) for job in jobs)
+        self._ledger.released(jobs)
 
     def claimed(self, jobs: Iterable[ClaimedJob]) -> None:
         """A job being performed has claimed others (JOB-07)."""
-        self._held.update((job.id, job.retries) for job in jobs)
+        self._ledger.claimed(jobs)
 
     def ready(self) -> None:
         """There may be room for jobs where there was none."""
         self._look = True
+        if not self._warned and not self._options(1).tasks:
+            self._warned = True
+            logger.warning("The application has registered no task that this worker could perform")
 
     def spawned(self, pid: int) -> None:
         """A process that performs jobs was started."""
@@ -336,104 +311,11 @@ class Worker:
             "minion_performer_reaped", worker=self, pid=pid, exit_code=exit_code, signal=signal
         )
 
-    # -- Settling -----------------------------------------------------------------------------------------
-
-    def _settle(self) -> None:
-        while self._outcomes and time.monotonic() >= self._outage.retry_at:
-            batch = self._outcomes[:LARGEST_SETTLE]
-            try:
-                settled = self.minion.backend.settle([outcome for _, outcome in batch])
-            except BackendUnavailable as error:
-                self._outage.failed(error)
-                return
-            except Exception as error:  # noqa: BLE001  # one bad outcome must not hold up all the others
-                if not self._settle_singly(batch, error):
-                    return
-                continue
-            self._outage.worked()
-            del self._outcomes[: len(batch)]
-            for (job, outcome), answer in zip(batch, settled, strict=True):
-                self._settled(job, outcome, answer)
-
-    def _settle_singly(self, batch: Sequence[tuple[ClaimedJob, Outcome]], error: Exception) -> bool:
-        """Settle one by one what could not be settled together; say whether to go on at once."""
-        for job, outcome in batch:
-            try:
-                answer = self.minion.backend.settle([outcome])[0]
-            except BackendUnavailable as gone:
-                self._outage.failed(gone)
-                return False
-            except Exception as refused:  # noqa: BLE001
-                if len(batch) > 1:
-                    continue
-                message = f"Outcome could not be stored: {refused}"
-                if isinstance(outcome, Failed) and outcome.message == message:
-                    self._outage.failed(error)  # nothing can be stored: the store is full, or the like
-                    return False
-                logger.error("Job %d (%s): %s", job.id, job.task, message)  # noqa: TRY400  # one line
-                answer = None
-                self._outcomes[0] = (job, Failed(job.id, job.retries, message, retry_in=self._retry_in(job)))
-            if answer is not None:
-                self._outcomes.remove((job, outcome))
-                self._settled(job, outcome, answer)
-        return True
-
-    def _settled(self, job: ClaimedJob, outcome: Outcome, answer: Settled) -> None:
-        self._held.discard((job.id, job.retries))
-        self._look = True
-        if not answer.applied:
-            logger.warning(
-                "Job %d (%s): attempt %d was over before its outcome came", job.id, job.task, job.retries
-            )
-        elif self._observed and not isinstance(outcome, Released):
-            Job(self.minion, job, self.id).announce(outcome, answer)
-
-    # -- No claim is held by nobody (WORK-05) -------------------------------------------------------------
-
-    def _reconcile(self) -> None:
-        now = time.monotonic()
-        if now < (self._reconcile_at or 0.0) or now < self._outage.retry_at:
-            return
-        self._reconcile_at = None
-        try:
-            strays = self._strays()
-            if not strays:
-                return
-            # A job being performed may have claimed them: it says so before and after, so that after
-            # hearing out all performers it is known, or known to be under way.
-            while ready := self._selector.select(0):
-                for key, _ in ready:
-                    key.data()
-            if self._executor.claiming():
-                self._reconcile_at = now + 1.0
-                return
-            left = [record for record in strays if (record.id, record.retries) not in self._held]
-            for record, answer in zip(
-                left,
-                self.minion.backend.settle([Released(record.id, record.retries) for record in left]),
-                strict=True,
-            ):
-                if answer.applied:
-                    logger.warning("Job %d (%s): claimed but never begun, given back", record.id, record.task)
-        except BackendError as error:
-            self._outage.failed(error)
-            self._reconcile_at = self._outage.retry_at
-
-    def _strays(self) -> list[JobRecord]:
-        """Find the attempts that the store shows as this worker's, and that it does not hold."""
-        backend = self.minion.backend
-        rows = backend.list_workers(0, 1, WorkerFilter(ids=[self._id]), total=False).items
-        held = {id for id, _ in self._held}
-        ids = [id for row in rows for id in row.jobs if id not in held]
-        if not ids:
-            return []
-        wanted = JobFilter(ids=ids, states=[State.ACTIVE])
-        found = backend.list_jobs(0, len(ids), wanted, total=False).items
-        return [
-            record
-            for record in found
-            if record.worker == self._id and (record.id, record.retries) not in self._held
-        ]
+    def _hear_out(self) -> bool:
+        while ready := self._selector.select(0):
+            for key, _ in ready:
+                key.data()
+        return self._executor.claiming()
 
     # -- Chores -------------------------------------------------------------------------------------------
 
@@ -460,16 +342,16 @@ class Worker:
     def _beat(self) -> None:
         self._status_changed = False
         self.minion.backend.register_worker(self._id, socket.gethostname(), os.getpid(), self.status())
-        self._post(self._check_claims)
+        self._wakeup.post(self._check_claims)
 
     def _check_claims(self) -> None:
-        self._reconcile_at = time.monotonic()
+        self._ledger.reconcile_at = time.monotonic()
 
     def _receive(self) -> None:
         if self._status_changed:
             self._beat()
         for command, *args in self.minion.backend.receive(self._id):
-            self._post(lambda command=command, args=args: self._obey(command, args))  # type: ignore[misc]
+            self._wakeup.post(partial(self._obey, command, args))
 
     def _dispatch(self) -> None:
         for run in self.minion.dispatch_schedules():
@@ -515,15 +397,7 @@ class Worker:
         return self.id
 
     def _woken(self) -> None:
-        self._post(self.ready)
-
-    def _post(self, what: Callable[[], None]) -> None:
-        """Have the main loop do something; from any thread."""
-        self._posted.put(what)
-        wake = self._wake_in
-        if wake is not None:
-            with suppress(OSError):
-                wake.send(b"\0")
+        self._wakeup.post(self.ready)
 
     def _told_to_stop(self, *, now: bool = False) -> None:
         if not self._stopping:
@@ -541,44 +415,7 @@ class Worker:
         if now:
             # At once, even while the main loop waits for a store that does not answer.
             self._executor.kill()
-        self._posted.put(lambda: self._told_to_stop(now=now))
-
-    @contextmanager
-    def _waking(self) -> Iterator[None]:
-        """Let threads and signals wake the main loop."""
-        out, self._wake_in = socket.socketpair()
-        out.setblocking(False)
-        self._wake_in.setblocking(False)
-        self._selector.register(out, selectors.EVENT_READ, lambda: self._do_posted(out))
-        before: dict[int, Any] = {}
-        old_fd = -1
-        if threading.current_thread() is threading.main_thread():
-            old_fd = signal.set_wakeup_fd(self._wake_in.fileno(), warn_on_full_buffer=False)
-            before = {
-                number: signal.signal(number, self._on_signal)
-                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
-            }
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            if before:
-                signal.set_wakeup_fd(old_fd)
-            wake, self._wake_in = self._wake_in, None
-            wake.close()
-            out.close()
-
-    def _do_posted(self, out: socket.socket) -> None:
-        with suppress(BlockingIOError):
-            while out.recv(4096):
-                pass
-        with suppress(queue.Empty):
-            while True:
-                self._posted.get_nowait()()
-
-    def _retry_in(self, job: ClaimedJob) -> float | None:
-        return self.minion.retry_delay(job.task, job.failures) if job.attempts > 1 else None
+        self._wakeup.post(lambda: self._told_to_stop(now=now))
 
 
 def _interval(value: Seconds) -> float:

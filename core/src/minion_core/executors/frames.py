@@ -6,12 +6,16 @@ interpreter. Nothing of it comes from outside the worker.
 
 from __future__ import annotations
 
+import errno
+import logging
 import marshal
 import selectors
 import socket
 import struct
 from collections.abc import Callable
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 _LENGTH = struct.Struct("<I")
 _READ = 262_144
@@ -79,6 +83,8 @@ class Channel:
         self._reader = Reader()
         self._unsent = bytearray()
         self.open = True
+        self.unread = False
+        """Whether the other end closed before it had read all that was sent; only Linux tells."""
         selector.register(sock, selectors.EVENT_READ, self._ready)
 
     def send(self, data: bytes) -> None:
@@ -115,13 +121,19 @@ class Channel:
                 data = self._sock.recv(_READ)
             except BlockingIOError:
                 return
-            except OSError:
+            except OSError as error:
+                self.unread = error.errno == errno.ECONNRESET
                 data = b""
+            try:
+                messages = self._reader.feed(data)
+            except (ValueError, EOFError, TypeError):
+                logger.exception("What arrived is no message: the connection is closed")
+                data, messages = b"", []
             if not data:
                 self.close()
                 self._on_end()
                 return
-            for message in self._reader.feed(data):
+            for message in messages:
                 self._on_message(message)
             if once and len(data) < _READ:
                 return

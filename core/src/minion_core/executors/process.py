@@ -264,8 +264,9 @@ class ProcessExecutor(Executor):
         self._leave_idle(performer)
         if pid:
             self._reports.reaped(pid, exit_code, signal_number)
-        else:
-            self._reports.unstarted(performer.jobs)  # it was never forked
+        if not pid or performer.channel.unread:
+            # It was never forked, or ended before it had read what it should do: no job's fault.
+            self._reports.unstarted(performer.jobs)
             performer.jobs.clear()
         if performer.jobs:
             code = "unknown" if exit_code == wire.UNKNOWN else exit_code
