@@ -389,6 +389,19 @@ def test_migrate_says_what_it_did(run, tmp_path):
     assert "up to date" in run("migrate").stdout
 
 
+def test_without_a_command_it_says_what_there_is(run):
+    answer = run(app=None)
+    assert answer.returncode == 0
+    assert re.findall(r"^  (\w+)  ", answer.stdout, re.MULTILINE) == [
+        "backends",
+        "job",
+        "migrate",
+        "schedule",
+        "worker",
+    ]
+    assert run("--version", app=None).stdout.startswith("minion, version ")
+
+
 # -- Wherever the options stand, whoever reads -------------------------------------------------------------
 
 

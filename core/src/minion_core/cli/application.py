@@ -109,17 +109,17 @@ def _merge(context: click.Context, param: click.Parameter, value: Any) -> None:
         setattr(context.ensure_object(Front), str(param.name), value)
 
 
-def front_options(command: F) -> F:
-    """Let ``--app``, ``--url`` and ``--json`` stand on either side of the command's name."""
+def json_option(command: F) -> F:
+    """Let ``--json`` stand on either side of the command's name."""
+    help = "Print JSON, for programs."
+    return click.option("--json", "as_json", is_flag=True, help=help, expose_value=False, callback=_merge)(
+        command
+    )
+
+
+def queue_options(command: F) -> F:
+    """Let ``--app`` and ``--url`` stand on either side of the command's name."""
     for option in (
-        click.option(
-            "--json",
-            "as_json",
-            is_flag=True,
-            help="Print JSON, for programs.",
-            expose_value=False,
-            callback=_merge,
-        ),
         click.option(
             "--url",
             metavar="URL",

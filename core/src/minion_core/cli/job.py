@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from minion_core.cli.action import choose
-from minion_core.cli.application import Front, front_options
+from minion_core.cli.application import Front, json_option, queue_options
 from minion_core.cli.job_actions import ACTIONS, LIST, SHOW
 from minion_core.cli.parameters import array, duration, mapping, notes
 from minion_core.records import State
@@ -19,7 +19,8 @@ STATE = click.Choice([state.value for state in State])
     short_help="Look at jobs, workers and locks, and change them.",
     epilog="Lengths of time are seconds, or 10m, 2h, 3d, 1w.",
 )
-@front_options
+@queue_options
+@json_option
 @click.option("-A", "--attempts", type=int, metavar="N", help="How often to attempt the new or retried job.")
 @click.option(
     "-a",

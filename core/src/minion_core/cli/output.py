@@ -175,7 +175,7 @@ class Output:
         from rich.cells import cell_len, set_cell_size  # noqa: PLC0415 - see console
         from rich.text import Text  # noqa: PLC0415
 
-        headings = [column.heading.upper() for column in columns]
+        headings = [printable(column.heading.upper()) for column in columns]
         widths = [max(map(cell_len, texts)) for texts in zip(headings, *cells, strict=True)]
         _shrink(columns, widths, self.console.width if self.console.is_terminal else None)
         for number, row in enumerate([headings, *cells]):

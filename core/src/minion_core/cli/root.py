@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import click
 
-from minion_core.cli.application import Front, front_options
+from minion_core.cli.application import Front, json_option, queue_options
 from minion_core.cli.job import job
 from minion_core.cli.output import printable
 from minion_core.cli.schedule import schedule
@@ -45,10 +45,12 @@ class _Commands(click.Group):
 
 @click.group(
     cls=_Commands,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="--app, --url and --json may also stand behind the command. Each has its own --help.",
 )
-@front_options
+@queue_options
+@json_option
 @click.version_option(package_name="minion-core", prog_name="minion")
 @click.pass_context
 def minion(context: click.Context, /) -> None:
@@ -60,6 +62,8 @@ def minion(context: click.Context, /) -> None:
     """  # noqa: D301 - click reads the backspace
     front = context.ensure_object(Front)
     front.app = front.app or os.environ.get("MINION_APP") or None
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 for command in (backends, job, migrate, schedule, worker):

@@ -20,7 +20,7 @@ from minion_core.cli.action import (
     told,
     usage,
 )
-from minion_core.cli.application import Front, front_options
+from minion_core.cli.application import Front, json_option, queue_options
 from minion_core.cli.output import Output
 from minion_core.cli.parameters import array, duration, mapping
 from minion_core.records import ScheduleFilter
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     short_help="List, add, pause and remove schedules.",
     epilog="Lengths of time are seconds, or 10m, 2h, 3d, 1w. Workers enqueue what is due by themselves.",
 )
-@front_options
+@queue_options
+@json_option
 @click.option("-A", "--attempts", type=int, metavar="N", help="How often to attempt each job.")
 @click.option("-a", "--args", type=array, metavar="JSON", help="Arguments of each job.")
 @click.option(

@@ -8,7 +8,7 @@ import click
 
 from minion_core import plugins
 from minion_core.cli.action import usage
-from minion_core.cli.application import Front, front_options
+from minion_core.cli.application import Front, json_option, queue_options
 from minion_core.cli.output import Column, Output
 from minion_core.cli.output import plain as as_plain
 
@@ -16,7 +16,8 @@ OK = "ok"
 
 
 @click.command(short_help="List the databases that this installation can use.")
-@front_options
+@queue_options
+@json_option
 @click.pass_context
 def backends(context: click.Context, /) -> int:
     """List the databases that this installation can use, and what each of them is capable of."""
@@ -30,16 +31,14 @@ def backends(context: click.Context, /) -> int:
     out.table(
         columns, rows, empty="none is installed; pip install minion-sqlite is the one that needs no server"
     )
-    for item in found:
-        if item["capabilities"]:
-            out.line("")
-            out.line(f"{item['scheme']}://")
-            out.fields(
-                [
-                    (f"  {name.replace('_', ' ')}", _word(value))
-                    for name, value in item["capabilities"].items()
-                ]
-            )
+    able = [item for item in found if item["capabilities"]]
+    if able:
+        out.line("")
+        names = list(able[0]["capabilities"])
+        rows = [
+            [name.replace("_", " "), *(_word(item["capabilities"][name]) for item in able)] for name in names
+        ]
+        out.table([Column("capability"), *(Column(item["scheme"]) for item in able)], rows, empty="")
     return 0
 
 
@@ -64,7 +63,8 @@ def _word(value: Any) -> str:
 
 
 @click.command(short_help="Bring the tables of the database up to date.")
-@front_options
+@queue_options
+@json_option
 @click.option("--print", "printed", is_flag=True, help="Only print what would be done; connect to nothing.")
 @click.pass_context
 def migrate(context: click.Context, /, printed: bool) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from minion_core.cli.action import given, usage
-from minion_core.cli.application import Front, front_options
+from minion_core.cli.application import Front, queue_options
 from minion_core.cli.parameters import duration
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
@@ -20,7 +20,7 @@ LEVELS = click.Choice(["debug", "info", "warning", "error"])
     epilog="INT (Ctrl-C) and TERM: give back what was not begun, let running jobs end. A second one, or"
     " QUIT: end them now, as failed. Lengths of time are seconds, or 10m, 2h, 3d, 1w.",
 )
-@front_options
+@queue_options
 @click.option(
     "-C",
     "--command-interval",
