@@ -161,7 +161,7 @@ class Job:
                 if record is not None and record.grabbed_until is not None:
                     run_after = record.grabbed_until
         moment = run_after
-        if not self._settle("declined", lambda: Declined(self.id, self.retries, moment)):  # type: ignore[arg-type]
+        if not self._settle("declined", lambda: Declined(self.id, self.retries, moment)):
             return False
         self.was_declined = True
         return True

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from attrs import field, frozen
 
 from minion_core import values
-from minion_core.values import Seconds, When, decode_json, encode_json
+from minion_core.values import Seconds, When, encode_json
 
 T = TypeVar("T")
 
@@ -43,19 +43,37 @@ class State(StrEnum):
 
 
 def _parent_ids(value: Iterable[int]) -> tuple[int, ...]:
+    if value == ():
+        return ()
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise TypeError(f"parents must be job ids, not {type(value).__name__}")
     return tuple(values.check_id(parent, "a parent") for parent in value)
 
 
-def _optional_name(value: str | None, what: str) -> str | None:
-    return None if value is None else values.check_name(value, what)
+def _optional_parent_ids(value: Iterable[int] | None) -> tuple[int, ...] | None:
+    return None if value is None else _parent_ids(value)
+
+
+def _delay(value: When) -> float | datetime:
+    return 0.0 if value == 0 and value is not False else values.moment(value, "delay")
+
+
+def _run_after(value: When) -> float | datetime:
+    return values.moment(value, "run_after")
 
 
 def _expiry(value: When | None) -> float | datetime | None:
     if value is None or isinstance(value, datetime):
         return None if value is None else values.moment(value, "expire")
     return values.positive_seconds(value, "expire")
+
+
+def _expiry_length(value: Seconds | None) -> float | None:
+    return values.positive_seconds(value, "expire")
+
+
+def _lease(value: Seconds | None) -> float | None:
+    return None if value is None else values.positive_seconds(value, "lease")
 
 
 def _kept_for(value: Seconds | None) -> float | None:
@@ -65,6 +83,10 @@ def _kept_for(value: Seconds | None) -> float | None:
     if number < 0:
         raise ValueError(f"keep_for must not be below 0 seconds, not {number:g}")
     return number
+
+
+def _retry_in(value: Seconds | None) -> float | None:
+    return None if value is None else max(0.0, values.seconds(value, "retry_in"))
 
 
 def _flag(value: object, what: str) -> bool:
@@ -106,17 +128,17 @@ class NewJob:
     args: Sequence[Any] = ()
     kwargs: Mapping[str, Any] = field(factory=dict)
     attempts: int = 1
-    delay: float | datetime = 0.0
-    expire: float | datetime | None = None
+    delay: float | datetime = field(default=0.0, converter=_delay)
+    expire: float | datetime | None = field(default=None, converter=_expiry)
     lax: bool = False
     notes: Mapping[str, Any] = field(factory=dict)
-    parents: tuple[int, ...] = ()
+    parents: tuple[int, ...] = field(default=(), converter=_parent_ids)
     priority: int = 0
     queue: str = "default"
     uniqkey: str | None = None
     coalesce: str | None = None
-    lease: float | None = None
-    keep_for: float | None = None
+    lease: float | None = field(default=None, converter=_lease)
+    keep_for: float | None = field(default=None, converter=_kept_for)
     args_json: str = field(init=False, default="[]", repr=False, eq=False)
     kwargs_json: str = field(init=False, default="{}", repr=False, eq=False)
     notes_json: str = field(init=False, default="{}", repr=False, eq=False)
@@ -138,14 +160,8 @@ class NewJob:
             values.check_json_object(self.notes, "notes")
         if self.attempts != 1 or self.attempts is True:
             values.check_integer(self.attempts, "attempts", 1)
-        if self.delay != 0:
-            keep(self, "delay", values.moment(self.delay, "delay"))
-        if self.expire is not None:
-            keep(self, "expire", _expiry(self.expire))
         if self.lax is not False:
             _flag(self.lax, "lax")
-        if self.parents != ():
-            keep(self, "parents", _parent_ids(self.parents))
         if self.priority != 0 or self.priority is False:
             values.check_integer(self.priority, "priority")
         if self.queue != "default":
@@ -154,10 +170,6 @@ class NewJob:
             values.check_name(self.uniqkey, "uniqkey")
         if self.coalesce is not None:
             values.check_name(self.coalesce, "coalesce")
-        if self.lease is not None:
-            keep(self, "lease", values.positive_seconds(self.lease, "lease"))
-        if self.keep_for is not None:
-            keep(self, "keep_for", _kept_for(self.keep_for))
 
 
 @frozen
@@ -192,26 +204,22 @@ class RetryOptions:
     """
 
     attempts: int | None = None
-    delay: float | datetime = 0.0
-    expire: float | datetime | None = None
+    delay: float | datetime = field(default=0.0, converter=_delay)
+    expire: float | datetime | None = field(default=None, converter=_expiry)
     lax: bool | None = None
-    parents: tuple[int, ...] | None = None
+    parents: tuple[int, ...] | None = field(default=None, converter=_optional_parent_ids)
     priority: int | None = None
     queue: str | None = None
 
     def __attrs_post_init__(self) -> None:
-        keep = object.__setattr__
         if self.attempts is not None:
             values.check_integer(self.attempts, "attempts", 1)
-        keep(self, "delay", values.moment(self.delay, "delay"))
-        keep(self, "expire", _expiry(self.expire))
         if self.lax is not None:
             _flag(self.lax, "lax")
-        if self.parents is not None:
-            keep(self, "parents", _parent_ids(self.parents))
         if self.priority is not None:
             values.check_integer(self.priority, "priority")
-        _optional_name(self.queue, "the queue's name")
+        if self.queue is not None:
+            values.check_name(self.queue, "the queue's name")
 
 
 # -- Claiming --------------------------------------------------------------------------------------------
@@ -276,7 +284,8 @@ class ClaimedJob:
 @frozen
 class Attempt:
     """One attempt at a job, the fence of every outcome: it applies only while the job is ``active`` with
-    the same ``retries`` (SET-01)."""
+    the same ``retries`` (SET-01).
+    """
 
     id: int
     retries: int
@@ -316,7 +325,7 @@ class Failed(Attempt):
     message: str
     result: Any = None
     exit_status: int | None = 1
-    retry_in: float | None = None
+    retry_in: float | None = field(default=None, converter=_retry_in)
     result_json: str = field(init=False, default="null", repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
@@ -326,8 +335,6 @@ class Failed(Attempt):
             keep(self, "result", self.message)
         keep(self, "result_json", encode_json(self.result, "the result"))
         keep(self, "exit_status", values.check_integer(self.exit_status or 1, "the exit status"))
-        if self.retry_in is not None:
-            keep(self, "retry_in", max(0.0, values.seconds(self.retry_in, "retry_in")))
 
 
 @frozen
@@ -338,10 +345,7 @@ class Declined(Attempt):
         run_after: When it can be claimed again.
     """
 
-    run_after: float | datetime = 0.0
-
-    def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "run_after", values.moment(self.run_after, "run_after"))
+    run_after: float | datetime = field(default=0.0, converter=_run_after)
 
 
 @frozen
@@ -510,7 +514,7 @@ class NewSchedule:
     args: Sequence[Any] = ()
     kwargs: Mapping[str, Any] = field(factory=dict)
     attempts: int = 1
-    expire: float | None = None
+    expire: float | None = field(default=None, converter=_expiry_length)
     lax: bool = False
     notes: Mapping[str, Any] = field(factory=dict)
     priority: int = 0
@@ -526,7 +530,6 @@ class NewSchedule:
         values.check_name(self.time_zone, "the time zone")
         keep = object.__setattr__
         keep(self, "next_run", values.moment(self.next_run, "next_run"))
-        keep(self, "expire", values.positive_seconds(self.expire, "expire"))
         job = self.new_job()
         keep(self, "args_json", job.args_json)
         keep(self, "kwargs_json", job.kwargs_json)

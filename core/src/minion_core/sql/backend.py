@@ -84,6 +84,12 @@ class SqlBackend(Backend):
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
         super().__init__(url, clock=clock)
+        try:
+            self.parsed_url = sa.make_url(url)
+        except (sa.exc.ArgumentError, ValueError):
+            raise ValueError(
+                "The URL cannot be read: it should look like scheme://user:password@host:port/database"
+            ) from None
         self.tables = Tables(self.column_types)
         self._engine: sa.Engine | None = None
 
@@ -216,7 +222,7 @@ class SqlBackend(Backend):
     @property
     def safe_url(self) -> str:
         """The URL without its password, for people to read."""
-        return sa.make_url(self.url).render_as_string(hide_password=True)
+        return self.parsed_url.render_as_string(hide_password=True)
 
     def read_clock(self, work: Work) -> datetime:
         """Read the caller's clock if there is one, else the store's."""

@@ -73,10 +73,10 @@ class SqliteBackend(SqlBackend):
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
         super().__init__(url, clock=clock)
         self._watches: list[Watch] = []
-        parsed = sa.make_url(url)
+        parsed = self.parsed_url
         if not parsed.database or parsed.database == ":memory:" or parsed.host:
             raise ValueError(
-                f"{url} names no file: write sqlite:///jobs.db for a file in the current folder,"
+                f"{self.safe_url} names no file: write sqlite:///jobs.db for a file in the current folder,"
                 " or sqlite:////path/to/jobs.db"
             )
         options = dict(parsed.query)
