@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -68,7 +68,10 @@ class Rig:
         self._clients = 0
 
     def close(self) -> None:
-        """Close all clients."""
+        """Leave the store empty, and close all clients."""
+        if "backend" in self.__dict__:
+            with suppress(Exception):  # the check may have closed it, or worse
+                cast("Recorded", self.backend).unrecorded.reset(all=True)
         self._closing.close()
 
     # -- Clients ------------------------------------------------------------------------------------------

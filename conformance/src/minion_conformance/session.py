@@ -24,7 +24,9 @@ from minion_conformance.clauses import Clause, contract
 from minion_conformance.crew import Crew
 from minion_conformance.rig import Rig
 from minion_core.backend import Backend
+from minion_core.errors import MinionError
 from minion_core.plugins import backend_class, safe_url, scheme_of
+from minion_core.records import JobFilter
 
 Source: TypeAlias = str | Callable[[], AbstractContextManager[str]]
 """A URL, or what makes a store and unmakes it: a function that answers a context manager over a URL."""
@@ -63,6 +65,11 @@ class Target:
     backend: type[Backend] | None = None
     hooks: object = None
     waivers: tuple[Waiver, ...] = ()
+    erase: bool = False
+
+
+class NotEmpty(MinionError):  # noqa: N818, it names what was found
+    """The store holds something, and nobody said that it may be erased."""
 
 
 @frozen
@@ -96,13 +103,28 @@ class Session:
         self._closing = ExitStack()
         self._crew: Crew | None = None
         self.url = ""
+        self.store = ""
 
     def __enter__(self) -> Self:
         source = self.target.source
         self.url = source if isinstance(source, str) else self._closing.enter_context(source())
         self.backend = self.target.backend or backend_class(self.url)
         self.hooks = self.target.hooks or find_hooks(self.url)
+        with self._alone():
+            self._look()
         return self
+
+    def _look(self) -> None:
+        """See what is there, before anything is erased."""
+        with self.backend(self.url) as client:
+            self.store = client.describe()
+            stats = client.stats()
+            held = stats.schedules + stats.workers + len(client.list_jobs(0, 1, JobFilter()).items)
+        if held and isinstance(self.target.source, str) and not self.target.erase:
+            raise NotEmpty(
+                f"{safe_url(self.url)} is not empty, and this suite erases all that is in it: "
+                f"name an empty store, or allow it (--erase, suite(..., erase=True))"
+            )
 
     def __exit__(self, *_exception: object) -> None:
         self._closing.close()
