@@ -23,7 +23,7 @@ def enqueue(work: Work, jobs: Sequence[NewJob]) -> list[Enqueued]:
     """
     parents = lock_parents(work, {parent for job in jobs for parent in job.parents})
     now = work.now()
-    rows = [_row(job, parents, now) for job in jobs]
+    rows = [job_row(job, parents, now) for job in jobs]
     answers: list[Enqueued] = []
     for run in _runs(rows):
         if run[0]["uniqkey"] is None:
@@ -51,7 +51,8 @@ def _runs(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     return runs
 
 
-def _row(job: NewJob, parents: Mapping[int, sa.Row[Any]], now: datetime) -> dict[str, Any]:
+def job_row(job: NewJob, parents: Mapping[int, sa.Row[Any]], now: datetime) -> dict[str, Any]:
+    """Make a job's row, judged by how its parents stand; those that are not given are not in the way."""
     delayed = at(now, job.delay)
     expires = None if job.expire is None else at(now, job.expire)
     blocked, unblocked_by_clock = False, None

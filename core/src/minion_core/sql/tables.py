@@ -134,7 +134,13 @@ class ColumnTypes:
 class Tables:
     """The tables with a plugin's types. They are only described here: a plugin's migrations make them."""
 
-    def __init__(self, types: ColumnTypes) -> None:
+    def __init__(self, types: ColumnTypes, *, schedules: str = "minion_schedules") -> None:
+        """Describe the tables.
+
+        Args:
+            types: The types of their columns.
+            schedules: The name of the table of schedules, for a store where another program uses that one.
+        """
         metadata = sa.MetaData()
 
         def column(name: str, kind: Any, **options: Any) -> sa.Column[Any]:
@@ -208,7 +214,7 @@ class Tables:
             column("expires", types.instant),
         )
         self.schedules = sa.Table(
-            "minion_schedules",
+            schedules,
             metadata,
             column("id", types.identity, primary_key=True),
             column("args", types.json),
