@@ -19,6 +19,7 @@ import pytest
 from minion_core import Minion, State
 
 WORKER_APP = Path(__file__).parent / "worker_app.py"
+COMMANDS = Path(__file__).parent / "minion_commands.py"
 PATIENCE = 30.0
 """How long a test waits for what should come at once: other work may keep the machine busy."""
 
@@ -145,3 +146,39 @@ def drained(minion: Minion) -> Callable[..., None]:
         eventually(lambda: next(minion.jobs(states=live), None) is None, patience)
 
     return wait
+
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def _commands() -> Iterator[subprocess.Popen[str]]:
+    server = subprocess.Popen(
+        [sys.executable, str(COMMANDS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with server:
+        yield server
+
+
+@pytest.fixture
+def command(_commands: subprocess.Popen[str], tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """Run a ``minion`` command in a folder, in a process of its own (see ``minion_commands.py``)."""
+    outputs = tmp_path_factory.mktemp("output")
+
+    def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("MINION_")}
+        request = {
+            "arguments": arguments,
+            "folder": str(folder),
+            "environment": clean | environment,
+            "stdout": str(outputs / "stdout"),
+            "stderr": str(outputs / "stderr"),
+        }
+        assert _commands.stdin is not None
+        assert _commands.stdout is not None
+        print(json.dumps(request), file=_commands.stdin, flush=True)
+        code = int(_commands.stdout.readline())
+        stdout, stderr = ((outputs / name).read_text() for name in ("stdout", "stderr"))
+        return subprocess.CompletedProcess(arguments, code, stdout, stderr)
+
+    return run

@@ -42,21 +42,11 @@ Run = Callable[..., Answer]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(tmp_path: Path, command: Run) -> Run:
     (tmp_path / "app.py").write_text(APP)
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("MINION_")}
 
     def run(*arguments: str, app: str | None = "app", **environment: str) -> Answer:
-        front = ["--app", app] if app else []
-        return subprocess.run(
-            [*MINION, *front, *arguments],
-            cwd=tmp_path,
-            env=clean | environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return command(tmp_path, *(("--app", app) if app else ()), *arguments, **environment)
 
     return run
 
@@ -418,7 +408,14 @@ def test_a_reader_that_has_seen_enough_is_no_error(queue, tmp_path):
     assert (answer.stdout, answer.stderr) == ("{", "")
 
 
-def test_output_that_the_locale_cannot_write_is_escaped(run, queue):
+@pytest.mark.usefixtures("run")
+def test_output_that_the_locale_cannot_write_is_escaped(queue, tmp_path):
     queue.enqueue("resize", ["日本"])
-    assert "\\u65e5" in run("job", PYTHONIOENCODING="ascii").stdout
-    assert read(run("job", "--json", PYTHONIOENCODING="ascii"))["jobs"][0]["args"] == ["日本"]
+
+    def run(*arguments: str) -> str:
+        environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+        command = [*MINION, "--app", "app", *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environment, stdout=-1, text=True, check=True).stdout
+
+    assert "\\u65e5" in run("job")
+    assert json.loads(run("job", "--json"))["jobs"][0]["args"] == ["日本"]

@@ -7,9 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+Answer = subprocess.CompletedProcess[str]
 
 MINION = [sys.executable, "-m", "minion_core"]
 
@@ -121,24 +124,15 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("MINION_")}
-    clean["PYTHONPATH"] = str(folder)
-    return subprocess.run(
-        [*MINION, *arguments],
-        cwd=folder,
-        env=clean | environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+@pytest.fixture
+def run(folder: Path, command: Callable[..., Answer]) -> Callable[..., Answer]:
+    return lambda *arguments: command(folder, *arguments, PYTHONPATH=str(folder))
 
 
 @pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES.keys())
-def test_one_line_says_what_to_do(folder, mistake):
+def test_one_line_says_what_to_do(run, mistake):
     front, arguments, words, code = mistake
-    answer = run(folder, *front, *arguments)
+    answer = run(*front, *arguments)
     [line] = answer.stderr.splitlines()
     assert line.startswith("minion: ")
     assert words in line
@@ -147,20 +141,20 @@ def test_one_line_says_what_to_do(folder, mistake):
     assert answer.stdout == ""
 
 
-def test_backends_lists_a_broken_plugin_with_its_error(folder):
-    answer = run(folder, "backends")
+def test_backends_lists_a_broken_plugin_with_its_error(run):
+    answer = run("backends")
     assert answer.returncode == 0
     [line] = [line for line in answer.stdout.splitlines() if line.startswith("broken")]
     assert "a_driver_that_is_not_installed" in line
 
 
-def test_a_read_only_database_is_told(folder):
-    assert run(folder, *APP, "job", "-e", "resize", "-a", "[1]").returncode == 0
+def test_a_read_only_database_is_told(run, folder):
+    assert run(*APP, "job", "-e", "resize", "-a", "[1]").returncode == 0
     if os.geteuid() == 0:
-        answer = run(folder, "--url", "sqlite:////proc/jobs.db", "job")
+        answer = run("--url", "sqlite:////proc/jobs.db", "job")
     else:
         (folder / "jobs.db").chmod(0)
-        answer = run(folder, *APP, "job")
+        answer = run(*APP, "job")
     [line] = answer.stderr.splitlines()
     assert line.startswith("minion: sqlite:///")
     assert answer.returncode == 1
