@@ -1,7 +1,7 @@
 """Runs `minion` commands for tests, each in a process of its own, forked from this one.
 
-To start Python and import everything takes ten times as long as most commands do. A request is a line of
-JSON: arguments, folder, environment, and the files for standard output and error; the answer is the exit code.
+To start Python and import everything takes ten times as long as most commands do. A request is one line
+of JSON: arguments, folder, environment, the files for standard output and error. The answer is the exit code.
 """
 
 from __future__ import annotations

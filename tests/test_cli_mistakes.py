@@ -95,7 +95,7 @@ MISTAKES = {
     "ids that do nothing": (APP, ("job", "-s", "23"), "takes no ids", 2),
     "unknown state": (APP, ("job", "-S", "dead"), "'inactive', 'active'", 2),
     "unknown option": (APP, ("job", "--nix"), "minion job --help", 2),
-    "unknown command": (APP, ("jobs",), "'job'", 2),
+    "unknown command": (APP, ("jobs",), "there are backends, job, migrate", 2),
     "bad cron": (APP, ("schedule", "-e", "n", "-c", "0 3", "-t", "resize"), "five fields", 2),
     "bad time zone": (
         APP,

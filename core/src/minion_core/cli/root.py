@@ -39,6 +39,16 @@ class _Commands(click.Group):
         """Name all commands."""
         return sorted({*super().list_commands(context), *self._added()})
 
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is meant, or say which ones there are."""
+        if self.get_command(context, args[0]) is None and not args[0].startswith("-"):
+            raise click.UsageError(
+                f"no command {args[0]!r}; there are {', '.join(self.list_commands(context))}"
+            )
+        return super().resolve_command(context, args)
+
     def _added(self) -> dict[str, click.Command]:
         return {str(command.name): command for command in Plugins().commands()}
 
