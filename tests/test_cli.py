@@ -392,6 +392,37 @@ def test_without_a_command_it_says_what_there_is(run):
     assert run("--version", app=None).stdout.startswith("minion, version ")
 
 
+PLUGIN = """
+import click
+from minion_core import hookimpl
+
+@click.command()
+def dance():
+    "Dance."
+    click.echo("dancing")
+
+@hookimpl
+def minion_commands():
+    return [dance]
+"""
+
+
+def test_plugins_add_commands_and_broken_ones_do_not_disturb(run, tmp_path):
+    (tmp_path / "dancing.py").write_text(PLUGIN)
+    (tmp_path / "dancing-1.0.dist-info").mkdir()
+    (tmp_path / "dancing-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: dancing\nVersion: 1.0\n"
+    )
+    points = "[minion.plugins]\ndancing = dancing\nbroken = no_such_module\n"
+    (tmp_path / "dancing-1.0.dist-info" / "entry_points.txt").write_text(points)
+    assert run("dance", PYTHONPATH=str(tmp_path)).stdout == "dancing\n"
+    listed = run("--help", PYTHONPATH=str(tmp_path))
+    assert re.search(r"^  dance +Dance\.$", listed.stdout, re.MULTILINE)
+    assert len(listed.stderr.splitlines()) == 1
+    assert "no_such_module" in listed.stderr
+    assert run("backends", PYTHONPATH=str(tmp_path)).stderr == ""
+
+
 # -- Wherever the options stand, whoever reads -------------------------------------------------------------
 
 

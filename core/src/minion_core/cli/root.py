@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from functools import cached_property
 
 import click
 
@@ -33,11 +34,11 @@ class _Commands(click.Group):
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """Find a command by its name."""
-        return super().get_command(context, name) or self._added().get(name)
+        return super().get_command(context, name) or self._added.get(name)
 
     def list_commands(self, context: click.Context) -> list[str]:
         """Name all commands."""
-        return sorted({*super().list_commands(context), *self._added()})
+        return sorted({*super().list_commands(context), *self._added})
 
     def resolve_command(
         self, context: click.Context, args: list[str]
@@ -49,6 +50,7 @@ class _Commands(click.Group):
             )
         return super().resolve_command(context, args)
 
+    @cached_property
     def _added(self) -> dict[str, click.Command]:
         return {str(command.name): command for command in Plugins().commands()}
 
@@ -90,7 +92,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    logging.basicConfig(level=logging.WARNING, format="minion: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     try:
         code = minion.main(arguments, prog_name="minion", standalone_mode=False)
         sys.stdout.flush()
@@ -107,6 +111,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     return code if isinstance(code, int) else 0
+
+
+class _OneLine(logging.Formatter):
+    """What is logged, for a command that ends at once: an error's name instead of its traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Make the line."""
+        error = record.exc_info[1] if record.exc_info else None
+        message = f"{record.getMessage()}: {error!r}" if error else record.getMessage()
+        return f"minion: {printable(message)}"
 
 
 def _usage(error: click.UsageError) -> str:
