@@ -24,7 +24,7 @@ lint: $(VENV)/installed ## Check style and format
 	$(BIN)/ruff format --check
 
 types: $(VENV)/installed ## Check types
-	$(BIN)/mypy $(SOURCES) examples benchmarks
+	MYPYPATH=$$(echo $(SOURCES) | tr ' ' ':') $(BIN)/mypy $(SOURCES) examples benchmarks
 
 tests: $(VENV)/installed ## Run only the tests
 	$(BIN)/pytest $(TESTS)
@@ -37,7 +37,7 @@ format: $(VENV)/installed ## Put the code into its format
 	$(BIN)/ruff format
 
 clean: ## Remove what these commands made, the virtual environment too
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.db demo.db-* bench.db bench.db-*
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.db demo.db-* demo.log bench.db bench.db-*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # -- The virtual environment -----------------------------------------------------------------------------
