@@ -21,6 +21,10 @@ class NotRun(Exception):  # noqa: N818, it names what happened
     """A check could not be run for want of something that only the author can give."""
 
 
+class Inconclusive(NotRun):
+    """Chance did not bring about what was to be tried; it may when tried again."""
+
+
 class Sealed(TypeError):  # noqa: N818, it names what happened
     """Somebody tried to change the suite instead of the store."""
 

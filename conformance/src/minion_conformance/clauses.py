@@ -69,6 +69,9 @@ class Contract:
         return {clause.id: clause for area in self.areas for clause in area.clauses}
 
 
+VOCABULARY = "Vocabulary"
+"""Title of the section whose clauses are judged even if jobs can hardly be enqueued."""
+
 BASICS = ("CAP-01", "ENQ-01", "CLAIM-01", "SET-02")
 """The basic clauses, in the order in which each needs those before it."""
 
@@ -78,7 +81,7 @@ def _clause(area: str, entry: dict[str, Any]) -> Clause:
     clause = Clause(area=area, text=text, **entry)
     if clause.needs:
         return clause
-    before = BASICS.index(clause.id) if clause.id in BASICS else len(BASICS)
+    before = BASICS.index(clause.id) if clause.id in BASICS else 1 if area == VOCABULARY else len(BASICS)
     needs = BASICS[:before]
     return Clause(area=area, text=text, **{**entry, "needs": needs})
 

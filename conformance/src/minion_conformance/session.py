@@ -19,7 +19,7 @@ import pytest
 from attrs import field, frozen
 from importlib_metadata import entry_points
 
-from minion_conformance.check import Check, NotRun, Violation, all_checks
+from minion_conformance.check import Check, Inconclusive, NotRun, Violation, all_checks
 from minion_conformance.clauses import Clause, contract
 from minion_conformance.crew import Crew
 from minion_conformance.rig import Rig
@@ -116,10 +116,16 @@ class Session:
 
     def _look(self) -> None:
         """See what is there, before anything is erased."""
-        with self.backend(self.url) as client:
-            self.store = client.describe()
-            stats = client.stats()
-            held = stats.schedules + stats.workers + len(client.list_jobs(0, 1, JobFilter()).items)
+        held = 0
+        try:
+            with self.backend(self.url) as client:
+                self.store = client.describe()
+                stats = client.stats()
+                held = stats.schedules + stats.workers + len(client.list_jobs(0, 1, JobFilter()).items)
+        except MinionError:
+            raise
+        except Exception as error:  # noqa: BLE001, the checks will say what is wrong with it
+            self.store = self.store or f"it cannot say: {type(error).__name__}: {error}"
         if held and isinstance(self.target.source, str) and not self.target.erase:
             raise NotEmpty(
                 f"{safe_url(self.url)} is not empty, and this suite erases all that is in it: "
@@ -171,7 +177,7 @@ class Session:
         checks = [check for check in all_checks().values() if check.clause == clause]
         return all(self.run(check).status in (Status.PASS, Status.NOT_ASKED) for check in checks)
 
-    def _run_now(self, check: Check, clause: Clause) -> Result:
+    def _run_now(self, check: Check, clause: Clause, tries: int = 4) -> Result:
         rig = Rig(self.url, self.backend, self.hooks, self._find_crew, quick=self.quick, seed=self.seed)
         began = time.perf_counter()
 
@@ -186,6 +192,8 @@ class Session:
                 finally:
                     rig.close()
         except NotRun as reason:
+            if isinstance(reason, Inconclusive) and tries > 1:
+                return self._run_now(check, clause, tries - 1)
             return result(Status.NOT_RUN, str(reason))
         except Violation as violation:
             return result(Status.FAIL, str(violation), self._told(check, clause, rig, str(violation)))

@@ -124,11 +124,9 @@ def every_now_is_the_clocks(rig: Rig) -> None:
         rig.backend.retry_job(id, claim.retries, RetryOptions(expire=5))
         rig.near("`retried` is the clock's now", rig.job(id).retried, instant)
         rig.backend.lock("name", 60)
-        rig.near(
-            "a lock counts from the clock's now",
-            rig.backend.list_locks(0, 1, ["name"]).items[0].expires,
-            instant + timedelta(seconds=60),
-        )
+        shares = rig.backend.list_locks(0, 1, ["name"]).items
+        ends = shares[0].expires if shares else None
+        rig.near("a lock counts from the clock's now", ends, instant + timedelta(seconds=60))
         rig.backend.reset(all=True)
 
 
@@ -162,7 +160,7 @@ def names_are_their_bytes(rig: Rig) -> None:
         job = rig.job(id)
         rig.equal("names come back as they are", (job.task, job.queue, job.coalesce), (name, name, name))
     for name, id in made.items():
-        claimed = rig.claimed(tasks=(name,), queues=LOOKALIKES, coalesce=name)
+        claimed = rig.claimed(tasks=(name,), queues=LOOKALIKES)
         rig.equal("a claim tells lookalike tasks apart", claimed, [id])
 
 
@@ -170,13 +168,11 @@ def names_are_their_bytes(rig: Rig) -> None:
 def queues_and_keys_are_their_bytes(rig: Rig) -> None:
     made = {name: rig.enqueue(queue=name, uniqkey=name, coalesce=name) for name in LOOKALIKES}
     rig.equal("lookalike keys are different keys", len(set(made.values())), len(LOOKALIKES))
-    for number, (name, id) in enumerate(made.items()):
-        if number % 2:
-            claimed = rig.claimed(queues=(name,))
-            rig.equal("a claim tells lookalike queues apart", claimed, [id])
-        else:
-            claimed = rig.claimed(queues=LOOKALIKES, coalesce=name)
-            rig.equal("a claim tells lookalike coalesce values apart", claimed, [id])
+    for name, id in made.items():
+        rig.equal("a claim tells lookalike queues apart", rig.claimed(queues=(name,)), [id])
+    again = {name: rig.enqueue(coalesce=name) for name in LOOKALIKES}
+    for name, id in again.items():
+        rig.equal("a claim tells lookalike coalesce values apart", rig.claimed(coalesce=name), [id])
 
 
 @check("BASE-04")
@@ -319,6 +315,7 @@ def _client_with_a_wrong_clock(backend: object, url: str) -> tuple[datetime, dat
         return made.now(), job.created, job.started  # type: ignore[attr-defined]
     finally:
         made.close()  # type: ignore[attr-defined]
+        dt.datetime = real  # type: ignore[misc]  # or the answer cannot be pickled
 
 
 @check("BASE-08")

@@ -136,7 +136,7 @@ def served_after_a_claim(rig: Rig) -> None:
 
     def four(number: int) -> list[int]:
         options = DequeueOptions(tasks=("t",))
-        return [clients[number].dequeue(number + 1, options)[0].id for _ in range(4)]
+        return [job.id for _ in range(4) for job in clients[number].dequeue(number + 1, options)]
 
     got = rig.together([lambda number=number: four(number) for number in range(6)])  # type: ignore[misc]
     claimed = sorted(id for share in got for id in share)

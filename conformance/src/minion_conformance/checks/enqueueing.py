@@ -10,6 +10,7 @@ from typing import Any
 from minion_conformance.check import check
 from minion_conformance.clock import START
 from minion_conformance.rig import Rig
+from minion_core import values
 from minion_core.errors import Unsupported
 from minion_core.records import (
     Failed,
@@ -35,6 +36,8 @@ DEEP: dict[str, Any] = {
         "null",
         "'; --",
     ],
+    "": "an empty key",
+    "a.b": None,
     "keys": {"": 1, "a b": 2, "\u00e9": 3, "$.x": 4, '"': 5, "a.b[0]": 6},
 }
 
@@ -266,7 +269,7 @@ def not_before_its_time(rig: Rig) -> None:
     for delay in (0.001, 1, 3600.5, timedelta(days=400), START + timedelta(days=2)):
         rig.clock.instant = START
         id = rig.enqueue(delay=delay)
-        due = rig.job(id).delayed
+        due = delay if isinstance(delay, datetime) else rig.clock.after(values.seconds(delay, "delay"))
         rig.clock.instant = due - timedelta(seconds=rig.resolution)
         rig.equal("a delayed job is not claimable before `delayed`", rig.claimed(), [])
         rig.clock.instant = due

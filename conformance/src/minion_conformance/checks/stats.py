@@ -158,8 +158,9 @@ def by_the_end_of_jobs(rig: Rig) -> None:
     }
     want = [0] * 24
     for moment, hour in moments.items():
-        rig.clock.instant = moment
+        rig.clock.instant = moment - timedelta(hours=2)
         claim = rig.active()
+        rig.clock.instant = moment
         rig.end(Finished(claim.id, 0))
         if hour is not None:
             want[hour] += 1

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minion_conformance.check import NotRun, check
+from minion_conformance.check import Inconclusive, check
 from minion_conformance.crew import Hand
 from minion_core.backend import Backend
 from minion_core.errors import BackendError, BackendUnavailable, MinionError, SchemaError
@@ -101,7 +101,7 @@ def _kills(rig: Rig, what: str, judge: Callable[[Rig, list[Any], int], None]) ->
         rig.backend.reset(all=True)
     rig.facts[f"killed inside {what}"] = inside
     if inside < wanted:
-        raise NotRun(f"of {tries} kills only {inside} were inside {what}: this machine shows too little")
+        raise Inconclusive(f"of {tries} kills only {inside} were inside {what}: too few")
 
 
 def _drains(rig: Rig, worker: int) -> None:

@@ -187,7 +187,7 @@ def by_another_client(rig: Rig) -> None:
     )
 
 
-@check("WAKE-03")
+@check("WAKE-03", "multi_process")
 def by_another_process(rig: Rig) -> None:
     rig.use_real_time()
     rig.backend.now()

@@ -1,0 +1,21 @@
+"""Each mutant fails on the clause that it breaks, and the failure says which rule does not hold."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from mutants import MUTANTS  # noqa: E402
+from mutate import Mutant, failures, run_clause, wrong_backend  # noqa: E402
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.clause)
+def test_a_mutant_fails_on_its_clause(mutant: Mutant) -> None:
+    results = run_clause(wrong_backend(mutant), mutant.clause)
+    messages = failures(results)
+    assert messages, f"{mutant.clause} does not notice {mutant.new!r} in place of {mutant.old!r}: {results}"
+    assert any(mutant.says in message for message in messages), messages
