@@ -198,6 +198,12 @@ class SqlBackend(Backend):
         jobs = self.tables.jobs
         return sa.and_(jobs.c.task == task, jobs.c.uniqkey == uniqkey, in_state(jobs, *LIVE))
 
+    def key_holder(self, work: Work, task: str, uniqkey: str) -> sa.Row[Any] | None:
+        """Answer id, state and expiry of the live job that has this key, locked if it may be removed."""
+        jobs = self.tables.jobs
+        select = sa.select(jobs.c.id, jobs.c.state, jobs.c.expires).where(self.holds_key(task, uniqkey))
+        return work.connection.execute(self.lock_rows(select)).first()
+
     def among(self, column: ColumnElement[Any], items: Sequence[Any]) -> ColumnElement[bool]:
         """Make the condition that a column has one of any number of values."""
         return column.in_(items)

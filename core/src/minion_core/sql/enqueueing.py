@@ -105,12 +105,7 @@ def _insert_with_key(work: Work, row: dict[str, Any], now: datetime) -> Enqueued
 
 def free_key(work: Work, task: str, uniqkey: str, now: datetime) -> int | None:
     """Answer the id of the live job that holds a key; one that has expired is removed instead (ENQ-07)."""
-    jobs = work.tables.jobs
-    holder = work.connection.execute(
-        work.backend.lock_rows(
-            sa.select(jobs.c.id, jobs.c.state, jobs.c.expires).where(work.backend.holds_key(task, uniqkey))
-        )
-    ).first()
+    holder = work.backend.key_holder(work, task, uniqkey)
     if holder is None:
         return None
     if holder.state == State.INACTIVE and holder.expires is not None and holder.expires <= now:
