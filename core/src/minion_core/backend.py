@@ -201,7 +201,9 @@ class Backend(ABC):
         """Record a failure with the job's present worker and retries, without settling (SET-07)."""
 
     @abstractmethod
-    def list_jobs(self, offset: int, limit: int, options: JobFilter, *, total: bool = True) -> Page[JobRecord]:
+    def list_jobs(
+        self, offset: int, limit: int, options: JobFilter, *, total: bool = True
+    ) -> Page[JobRecord]:
         """List jobs, newest first (LIST-01); expired inactive ones are left out (ENQ-06).
 
         Args:
