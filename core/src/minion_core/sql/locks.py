@@ -22,7 +22,9 @@ def lock(work: Work, name: str, duration: float, limit: int) -> str | None:
     locks = work.tables.locks
     work.backend.guard_lock(work, name)
     now = work.now()
-    work.connection.execute(sa.delete(locks).where(locks.c.name == name, locks.c.expires <= now))
+    ended = sa.select(locks.c.id).where(locks.c.name == name, locks.c.expires <= now)
+    if ids := work.connection.execute(ended).scalars().all():
+        work.connection.execute(sa.delete(locks).where(locks.c.id.in_(ids)))
     taken = work.connection.execute(
         sa.select(sa.func.count()).select_from(locks).where(locks.c.name == name)
     ).scalar_one()
