@@ -9,8 +9,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from mutants import MUTANTS  # noqa: E402
-from mutate import Mutant, failures, run_clause, wrong_backend  # noqa: E402
+from mutants import MUTANTS
+from mutate import Mutant, failures, run_clause, wrong_backend
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.clause)

@@ -37,7 +37,7 @@ DEEP: dict[str, Any] = {
         "'; --",
     ],
     "": "an empty key",
-    "a.b": None,
+    "a.b": 0,
     "keys": {"": 1, "a b": 2, "\u00e9": 3, "$.x": 4, '"': 5, "a.b[0]": 6},
 }
 
