@@ -1,10 +1,13 @@
-"""Makes a wrong backend out of the reference: one line of its text replaced by another."""
+"""Makes wrong backends out of the reference: a few lines of its text replaced by others."""
 
 from __future__ import annotations
 
+import re
 import sys
+from functools import cache
 from importlib.resources import files
 from itertools import count
+from pathlib import Path
 from types import ModuleType
 
 from attrs import frozen
@@ -24,17 +27,41 @@ class Mutant:
 
     Attributes:
         clause: The clause that this breaks.
-        old: Text that stands once in the reference.
-        new: What to put in its place.
         says: Part of the failure's message.
+        old: Lines that stand once in the reference.
+        new: What to put in their place.
         also: Other texts to replace, so that the clause is asked for.
     """
 
     clause: str
+    says: str
     old: str
     new: str
-    says: str
     also: tuple[tuple[str, str], ...] = ()
+
+
+def read_mutants() -> list[Mutant]:
+    """Read ``mutants.txt``."""
+    text = Path(__file__).with_name("mutants.txt").read_text(encoding="utf-8")
+    return [_read(block) for block in text.split("\n\n")[1:] if block.strip()]
+
+
+def _read(block: str) -> Mutant:
+    head, *lines = block.strip("\n").split("\n")
+    clause, _, says = head.partition(":")
+    also = [line[2:].partition(" -> ") for line in lines if line.startswith("= ")]
+    old, new = ("".join(f"{line[1:]}\n" for line in lines if line.startswith(sign)) for sign in ("-", "+"))
+    if not re.fullmatch(r"[A-Z]+-\d\d", clause) or not old:
+        raise ValueError(f"mutants.txt: this is no mutant: {block!r}")
+    return Mutant(clause, says.strip(), old, new, tuple((left, right) for left, _, right in also))
+
+
+@cache
+def _sources() -> dict[str, str]:
+    return {
+        name: files(PACKAGE).joinpath(f"{name}.py").read_text(encoding="utf-8")
+        for name in ("reference_store", "reference")
+    }
 
 
 def _make_module(name: str, source: str) -> ModuleType:
@@ -46,10 +73,7 @@ def _make_module(name: str, source: str) -> ModuleType:
 
 def wrong_backend(mutant: Mutant) -> type[Backend]:
     """Make the class of a mutant."""
-    sources = {
-        name: files(PACKAGE).joinpath(f"{name}.py").read_text(encoding="utf-8")
-        for name in ("reference_store", "reference")
-    }
+    sources = _sources()
     found = {name: source.count(mutant.old) for name, source in sources.items()}
     assert sum(found.values()) == 1, f"{mutant.old!r} stands {found} times in the reference"
     number = next(_numbers)
@@ -58,12 +82,9 @@ def wrong_backend(mutant: Mutant) -> type[Backend]:
         store = f"mutant_store_{number}"
         _make_module(store, sources["reference_store"].replace(mutant.old, mutant.new))
     text = sources["reference"].replace(f"{PACKAGE}.reference_store", store)
-    text = text.replace(mutant.old, mutant.new)
-    for old, new in mutant.also:
-        assert text.count(old) == 1, old
+    for old, new in ((mutant.old, mutant.new), *mutant.also):
         text = text.replace(old, new)
-    made = _make_module(f"mutant_{number}", text)
-    backend: type[Backend] = made.ReferenceBackend
+    backend: type[Backend] = _make_module(f"mutant_{number}", text).ReferenceBackend
     return backend
 
 

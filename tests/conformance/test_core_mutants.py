@@ -33,10 +33,9 @@ CORE: list[tuple[str, type, str, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("clause", "owner", "name", "wrong", "says"), CORE)
-def test_a_wrong_core_fails(
-    clause: str, owner: type, name: str, wrong: Any, says: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("mutant", CORE, ids=lambda mutant: f"{mutant[0]} {mutant[2]}")
+def test_a_wrong_core_fails(mutant: tuple[str, type, str, Any, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    clause, owner, name, wrong, says = mutant
     monkeypatch.setattr(owner, name, wrong)
     messages = failures(run_clause(ReferenceBackend, clause))
     assert any(says in message for message in messages), messages

@@ -9,11 +9,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from mutants import MUTANTS
-from mutate import Mutant, failures, run_clause, wrong_backend
+from mutate import Mutant, failures, read_mutants, run_clause, wrong_backend
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.clause)
+@pytest.mark.parametrize("mutant", read_mutants(), ids=lambda mutant: mutant.clause)
 def test_a_mutant_fails_on_its_clause(mutant: Mutant) -> None:
     results = run_clause(wrong_backend(mutant), mutant.clause)
     messages = failures(results)

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import variants as v
-from mutants import MUTANTS
-from mutate import failures, run_clause
-
 from minion_conformance.clauses import contract
 from minion_conformance.session import Status
 from minion_core.backend import Backend
+from minion_sqlite.conformance import SqliteHooks
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import variants as v
+from mutate import failures, read_mutants, run_clause
+from test_core_mutants import CORE
 
 RIGHT = [
     ("ENQ-08", v.Transactional, v.TransactionalHooks),
@@ -63,16 +64,12 @@ def test_a_wrong_variant_fails(clause: str, backend: type[Backend], hooks: type,
 def test_a_wrong_variant_of_sqlite_fails(
     clause: str, backend: type[Backend], says: str, tmp_path: Path
 ) -> None:
-    from minion_sqlite.conformance import SqliteHooks
-
     results = run_clause(backend, clause, SqliteHooks(), f"sqlite:///{tmp_path}/jobs.db")
     messages = failures(results)
     assert any(says in message for message in messages), results
 
 
 def test_every_clause_has_a_mutant() -> None:
-    from test_core_mutants import CORE
-
-    tried = {mutant.clause for mutant in MUTANTS}
+    tried = {mutant.clause for mutant in read_mutants()}
     tried |= {entry[0] for entry in [*WRONG, *WRONG_ON_SQLITE]} | {entry[0] for entry in CORE}
     assert sorted(set(contract().clauses) - tried) == []

@@ -156,7 +156,9 @@ def _hold_locks(backend: Backend, who: int, limit: int, tries: int) -> list[Even
 def never_more_in_processes(rig: Rig) -> None:
     _ready(rig, "locking")
     for limit in (1, 2):
-        events = [e for share in _all_at_once(rig, _hold_locks, limit, rig.rounds(40)) for e in share]
+        events = [
+            e for share in _all_at_once(rig, _hold_locks, limit, 20 if rig.quick else 40) for e in share
+        ]
         held = [event for event in events if event.what == "held"]
         _judge(rig, "never more than limit shares are out", never_more_than(limit, held, "held"))
         rig.true("shares are had", held)
