@@ -93,10 +93,8 @@ class WorkerProcess:
         below: list[int] = []
         look = [self.pid]
         while look:
-            found = subprocess.run(
-                ["pgrep", "-P", ",".join(map(str, look))], capture_output=True, text=True, check=False
-            )
-            look = [int(pid) for pid in found.stdout.split()]
+            tasks = [task for pid in look for task in Path("/proc").glob(f"{pid}/task/*/children")]
+            look = [int(pid) for task in tasks for pid in task.read_text().split()]
             below += look
         return below
 

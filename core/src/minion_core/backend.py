@@ -107,7 +107,10 @@ class Backend(ABC):
 
     @abstractmethod
     def migrate(self) -> list[int]:
-        """Bring the tables up to date; answer the numbers of the migrations that were applied."""
+        """Bring the tables up to date; answer the numbers of the migrations that were applied.
+
+        May be called before ``open``, and leaves a backend that was not open closed.
+        """
 
     @classmethod
     @abstractmethod

@@ -54,31 +54,15 @@ def hold_and_due(
 
 def judge(work: Work, ids: Sequence[int], now: datetime) -> int:
     """Judge inactive jobs whose rows are locked, and answer for how many the hint changed."""
-    jobs, edges = work.tables.jobs, work.tables.edges
-    parent, child = jobs.alias("parent"), jobs.alias("child")
+    jobs = work.tables.jobs
     changes: list[dict[str, Any]] = []
     for some in chunks(ids):
-        blocked = {
-            row.child: row.earliest
-            for row in work.connection.execute(
-                sa.select(
-                    edges.c.child,
-                    sa.func.min(
-                        sa.case((in_state(parent, State.INACTIVE), parent.c.expires)),
-                        type_=jobs.c.expires.type,
-                    ).label("earliest"),
-                )
-                .join(child, child.c.id == edges.c.child)
-                .join(parent, parent.c.id == edges.c.parent)
-                .where(edges.c.child.in_(some), in_the_way(parent, child.c.lax, now))
-                .group_by(edges.c.child)
-            )
-        }
         rows = work.connection.execute(
-            sa.select(jobs.c.id, jobs.c.delayed, jobs.c.expires, jobs.c.hold, jobs.c.due).where(
-                jobs.c.id.in_(some), in_state(jobs, State.INACTIVE)
-            )
-        )
+            sa.select(
+                jobs.c.id, jobs.c.delayed, jobs.c.expires, jobs.c.hold, jobs.c.due, jobs.c.parents
+            ).where(jobs.c.id.in_(some), in_state(jobs, State.INACTIVE))
+        ).all()
+        blocked = _blocked(work, [row.id for row in rows if row.parents], now)
         for row in rows:
             hold, due = hold_and_due(
                 now,
@@ -97,6 +81,24 @@ def judge(work: Work, ids: Sequence[int], now: datetime) -> int:
             changes,
         )
     return len(changes)
+
+
+def _blocked(work: Work, ids: Sequence[int], now: datetime) -> dict[int, datetime | None]:
+    """Answer which of these jobs have a parent in their way, and the earliest expiry among those parents."""
+    if not ids:
+        return {}
+    edges, child, parent = work.tables.edges, work.tables.child, work.tables.parent
+    earliest_expiry = sa.func.min(
+        sa.case((in_state(parent, State.INACTIVE), parent.c.expires)), type_=parent.c.expires.type
+    )
+    rows = work.connection.execute(
+        sa.select(edges.c.child, earliest_expiry.label("earliest"))
+        .join(child, child.c.id == edges.c.child)
+        .join(parent, parent.c.id == edges.c.parent)
+        .where(edges.c.child.in_(ids), in_the_way(parent, child.c.lax, now))
+        .group_by(edges.c.child)
+    )
+    return {row.child: row.earliest for row in rows}
 
 
 def next_due(work: Work) -> datetime | None:

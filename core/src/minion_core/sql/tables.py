@@ -179,6 +179,8 @@ class Tables:
             column("uniqkey", types.name),
             column("worker", sa.BigInteger),
         )
+        self.parent = self.jobs.alias("parent")
+        self.child = self.jobs.alias("child")
         self.edges = sa.Table(
             "minion_job_edges",
             metadata,

@@ -51,7 +51,7 @@ def remove_kept_jobs(work: Work) -> tuple[int, bool]:
 
 def _needed(work: Work) -> ColumnElement[bool]:
     jobs, edges = work.tables.jobs, work.tables.edges
-    child = jobs.alias("child")
+    child = work.tables.child
     return (
         sa.select(sa.literal(1))
         .select_from(edges.join(child, child.c.id == edges.c.child))
@@ -111,7 +111,7 @@ def fail_stuck_jobs(work: Work, stuck_after: float) -> tuple[int, bool]:
         How many of a bounded number were failed, and whether there may be more.
     """
     jobs, edges = work.tables.jobs, work.tables.edges
-    parent = jobs.alias("parent")
+    parent = work.tables.parent
     now = work.now()
     limit = at(now, -stuck_after)
     too_fresh = (
