@@ -1,0 +1,565 @@
+"""The PostgreSQL backend: what the toolkit's seams are there, and its hot statements, one round trip each."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import psycopg
+import sqlalchemy as sa
+from attrs import evolve
+from psycopg import pq
+from psycopg.rows import tuple_row
+
+from minion_core.backend import Clock
+from minion_core.errors import BackendError, BackendUnavailable, SchemaError
+from minion_core.records import (
+    Capabilities,
+    ClaimedJob,
+    Declined,
+    DequeueOptions,
+    Enqueued,
+    Failed,
+    Finished,
+    NewJob,
+    Outcome,
+    Released,
+    Repaired,
+    Replaced,
+    RetryOptions,
+    Settled,
+)
+from minion_core.sql import SqlBackend, Tables, Work
+from minion_core.sql import settling as toolkit_settling
+from minion_core.sql.backend import PAUSE, TRIES, CommitUnknown
+from minion_pg import claiming, settling, storing
+from minion_pg.columns import TYPES
+from minion_pg.connecting import (
+    HOT_PLANNING,
+    NO_RIGHT,
+    USUAL_PLANNING,
+    Connector,
+    has_gone,
+    is_transient,
+    is_unavailable,
+    read_url,
+    show_url,
+)
+from minion_pg.migrations import MIGRATIONS, MOJO_NEWEST, MOJO_OLDEST, SWEEP
+from minion_pg.waking import Listener, sleep
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+OLDEST_SERVER = 13
+LOOK_AT_CLOCK = 0.01
+"""Seconds between two looks at a clock of the caller's, which may leap."""
+
+LOOK_AGAIN = 0.03
+"""Seconds after which somebody who began to wait looks once more, for what was stored at that moment."""
+
+RELATION_MISSING = "42P01"
+MIGRATION_LOCK = 0x6D696E696F6E
+"""The number of our advisory lock: "minion" in ASCII."""
+
+
+class PgBackend(SqlBackend):
+    """Jobs in a PostgreSQL database: ``postgresql://user:password@host:port/database``, as libpq reads it.
+
+    It works behind a pooler such as PgBouncer too; waking is by polling then.
+    """
+
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        transactional_enqueue=True,
+        wakeup=True,
+        concurrent_claims=True,
+        multi_process=True,
+        durable=True,
+        server_clock=True,
+        uptime=True,
+        time_resolution=0.000_001,
+    )
+    column_types = TYPES
+    driver_error = psycopg.Error
+    migrations = MIGRATIONS
+
+    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
+        super().__init__(url, clock=clock)
+        self._parameters = read_url(url)
+        self._connector = Connector(self._parameters)
+        self._listener: Listener | None = None
+        self._said_polling = False
+        self.tables = Tables(self.column_types, schedules="minion_timetable")
+        # What marks a row as written by us; see the migrations.
+        self.tables.jobs.append_column(
+            sa.Column("touched", sa.Integer, default=1, onupdate=sa.literal_column("minion_jobs.touched + 1"))
+        )
+        self.tables.workers.append_column(sa.Column("ours", sa.Boolean, default=True, onupdate=True))
+
+    # -- Connections --------------------------------------------------------------------------------------
+
+    @property
+    def safe_url(self) -> str:
+        return show_url(self._parameters)
+
+    def make_engine(self) -> sa.Engine:
+        engine = sa.create_engine(
+            "postgresql+psycopg://",
+            creator=self._connector.connect,
+            poolclass=sa.QueuePool,
+            pool_size=2,
+            max_overflow=-1,
+        )
+        sa.event.listen(engine, "checkout", _refuse_dead)
+        return engine
+
+    def check_store(self, connection: sa.Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        if driver.info.server_version < OLDEST_SERVER * 10_000:
+            raise SchemaError(
+                f"{self.safe_url} is PostgreSQL {driver.info.server_version // 10_000}:"
+                f" {OLDEST_SERVER} or newer is needed"
+            )
+        level = driver.execute("SHOW default_transaction_isolation").fetchone()[0]
+        if level != "read committed":
+            raise SchemaError(
+                f"{self.safe_url} begins transactions as {level!r}, and a pooler keeps us from changing that:"
+                " ALTER ROLE ... SET default_transaction_isolation = 'read committed'"
+            )
+        jobs, mojo = driver.execute(
+            "SELECT TO_REGCLASS('minion_jobs') IS NOT NULL, TO_REGCLASS('mojo_migrations') IS NOT NULL"
+        ).fetchone()
+        version = None
+        if mojo:
+            row = driver.execute("SELECT version FROM mojo_migrations WHERE name = 'minion'").fetchone()
+            version = row[0] if row else None
+        if jobs and not version:
+            raise SchemaError(
+                f"{self.safe_url} has a table minion_jobs that is neither ours nor Minion's."
+                " It was left alone; choose another database or schema"
+            )
+        if version and not MOJO_OLDEST <= version <= MOJO_NEWEST:
+            raise SchemaError(
+                f"{self.safe_url} has Minion's schema {version}, known are {MOJO_OLDEST} to {MOJO_NEWEST}:"
+                + (" install a newer version" if version > MOJO_NEWEST else " let Minion 10 update it first")
+            )
+
+    def hold_migrations(self, connection: sa.Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        driver.execute(f"SELECT PG_ADVISORY_XACT_LOCK({MIGRATION_LOCK})")
+        if driver.execute("SELECT TO_REGCLASS('mojo_migrations')").fetchone()[0] is not None:
+            driver.execute("LOCK TABLE mojo_migrations IN EXCLUSIVE MODE")
+
+    def describe(self) -> str:
+        with self.engine.connect() as connection:
+            info = Work(connection, self, self.tables).driver.info
+            version = info.server_version
+        pooled = ", behind a pooler: waking by polling" if self._connector.pooled else ""
+        return f"PostgreSQL {version // 10_000}.{version % 10_000}, {self.safe_url}{pooled}"
+
+    def translate(self, error: Exception, *, committing: bool = False) -> BackendError:
+        cause = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig else error
+        state = getattr(cause, "sqlstate", None)
+        words = " ".join(str(cause).split())
+        if state == RELATION_MISSING:
+            return SchemaError(f"{self.safe_url}: {words}: run `minion migrate`")
+        if state == NO_RIGHT:
+            user = self._parameters.get("user", "this user")
+            return SchemaError(
+                f"{self.safe_url}: {words}: GRANT {user} the right, or let another user run `minion migrate`"
+            )
+        return super().translate(error, committing=committing)
+
+    # -- Transactions -------------------------------------------------------------------------------------
+
+    def begin_reading(self, connection: sa.Connection) -> _Transaction:
+        return self._begin(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", USUAL_PLANNING)
+
+    def begin_writing(self, connection: sa.Connection) -> _Transaction:
+        return self._begin(connection, "BEGIN ISOLATION LEVEL READ COMMITTED", USUAL_PLANNING)
+
+    def _begin(self, connection: sa.Connection, begin: str, planning: str) -> _Transaction:
+        pooled = self._connector.pooled
+        return _Transaction(
+            connection, begin if pooled and planning == USUAL_PLANNING else f"{begin}; {planning}"
+        )
+
+    def _once(self, function: Callable[[Any], T]) -> T:
+        """Send one hot statement, which is a transaction of its own; again if the store asks for it."""
+        for tried in range(1, TRIES + 1):
+            sent = False
+            try:
+                with self.engine.connect() as connection:
+                    driver: Any = connection.connection.driver_connection
+                    sent = True
+                    if self._connector.pooled:
+                        with _Transaction(
+                            connection, f"BEGIN ISOLATION LEVEL READ COMMITTED; {HOT_PLANNING}"
+                        ):
+                            return function(driver)
+                    return function(driver)
+            except (sa.exc.DBAPIError, psycopg.Error) as error:
+                cause = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig else error
+                if tried < TRIES and is_transient(cause):
+                    time.sleep(PAUSE * 2**tried * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+                    continue
+                raise self.translate(error, committing=sent) from error
+        raise AssertionError  # the last try returns or raises
+
+    def _instant(self) -> datetime | None:
+        """Answer the caller's clock, for statements that otherwise read their own."""
+        return None if self.clock is None else self.clock().astimezone(UTC)
+
+    def is_transient(self, error: BaseException) -> bool:
+        return is_transient(error)
+
+    def is_unavailable(self, error: BaseException) -> bool:
+        return is_unavailable(error)
+
+    @contextlib.contextmanager
+    def borrow(self, connection: Any) -> Iterator[sa.Connection]:
+        from sqlalchemy.orm import Session  # noqa: PLC0415  # a third of SQLAlchemy's import, and seldom needed
+
+        if isinstance(connection, Session):
+            connection = connection.connection()
+        if isinstance(connection, sa.Connection):
+            # Something sent through SQLAlchemy, so that it knows of the transaction that the caller will end.
+            connection.exec_driver_sql("SELECT 1")
+            driver = connection.connection.driver_connection
+        else:
+            driver = connection
+        if not isinstance(driver, psycopg.Connection):
+            raise TypeError(
+                "connection must be a psycopg connection, or an SQLAlchemy connection or session on psycopg,"
+                f" not {type(connection).__name__}"
+            )
+        if not driver.autocommit and driver.info.transaction_status == pq.TransactionStatus.IDLE:
+            driver.execute("SELECT 1")  # or the savepoint around what we do would be the transaction itself
+        pool = sa.NullPool(lambda: _Borrowed(driver), dialect=self.engine.dialect)
+        with sa.Engine(pool, self.engine.dialect, self.engine.url).connect() as borrowed:
+            yield borrowed
+
+    # -- Seams of statements ------------------------------------------------------------------------------
+
+    def read_store_clock(self, work: Work) -> datetime:
+        now: datetime = work.driver.execute("SELECT CLOCK_TIMESTAMP()").fetchone()[0]
+        return now.astimezone(UTC)
+
+    def lock_rows(
+        self, select: sa.Select[Any], *, skip_locked: bool = False, share: bool = False
+    ) -> sa.Select[Any]:
+        return select.with_for_update(skip_locked=skip_locked, read=share)
+
+    def guard_lock(self, work: Work, name: str) -> None:  # noqa: ARG002 - Minion locks them all
+        work.driver.execute("LOCK TABLE minion_locks IN EXCLUSIVE MODE")
+
+    def insert_jobs(self, work: Work, rows: Sequence[Mapping[str, Any]]) -> list[int]:
+        return storing.insert_rows(work.driver, rows)
+
+    def lock_due(self, work: Work, now: datetime) -> Sequence[sa.Row[Any]]:  # noqa: ARG002 - a seam
+        return ()  # minion_sweep takes up what is due
+
+    def holds_key(self, task: str, uniqkey: str) -> ColumnElement[bool]:
+        jobs = self.tables.jobs
+        return sa.and_(jobs.c.task == task, jobs.c.uniqkey == uniqkey, sa.literal_column(storing.HOLDS_KEY))
+
+    def has_note(self, notes: ColumnElement[str], keys: Sequence[str]) -> ColumnElement[bool]:
+        array = sa.cast(list(keys), sa.dialects.postgresql.ARRAY(sa.Text))
+        return sa.func.jsonb_exists_any(sa.type_coerce(notes, sa.dialects.postgresql.JSONB), array)
+
+    def among(self, column: ColumnElement[Any], items: Sequence[Any]) -> ColumnElement[bool]:
+        array = sa.dialects.postgresql.ARRAY(
+            sa.BigInteger if isinstance(column.type, sa.BigInteger) else sa.Text
+        )
+        return column == sa.any_(sa.cast(list(items), array))
+
+    def count_enqueued(self, work: Work) -> int:
+        row = work.driver.execute(
+            "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM minion_jobs_id_seq"
+        ).fetchone()
+        return int(row[0])
+
+    def read_uptime(self, work: Work) -> float | None:
+        row = work.driver.execute("SELECT EXTRACT(EPOCH FROM CLOCK_TIMESTAMP() - PG_POSTMASTER_START_TIME())")
+        return float(row.fetchone()[0])
+
+    # -- Jobs ---------------------------------------------------------------------------------------------
+
+    def enqueue(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[Enqueued]:
+        if connection is not None:
+            return self._enqueue_on(connection, jobs)
+        if not jobs:
+            return []
+        try:
+            if all(storing.is_plain(job) for job in jobs):
+                ids = self._once(lambda driver: storing.insert_plain(driver, jobs, self._instant()))
+                return [Enqueued(id) for id in ids]
+            return self.write(self._enqueue_and_wake, jobs)
+        except CommitUnknown as error:
+            raise BackendUnavailable(
+                f"{error}; the jobs may have been stored, look before trying again"
+            ) from error
+
+    def _enqueue_and_wake(self, work: Work, jobs: Sequence[NewJob]) -> list[Enqueued]:
+        answers = storing.enqueue(work, jobs)
+        wake = storing.claimable_queues(jobs)
+        if wake:
+            work.driver.execute("SELECT MINION_WAKE(%s)", (wake,))
+        return answers
+
+    def _enqueue_on(self, connection: Any, jobs: Sequence[NewJob]) -> list[Enqueued]:
+        with self.borrow(connection) as borrowed:
+            work = Work(borrowed, self, self.tables)
+            try:
+                with work.driver.transaction():
+                    answers = storing.enqueue(work, jobs, lock=False) if jobs else []
+                    # Who waits is told at the commit, and stays in the list until then for others to wake.
+                    work.driver.execute(f"SELECT {_NOTIFY_IF_ANYBODY_WAITS}")
+                    return answers
+            except (sa.exc.DBAPIError, psycopg.Error) as error:
+                raise self.translate(error) from error
+
+    def dequeue(self, worker_id: int, options: DequeueOptions) -> list[ClaimedJob]:
+        claimed: list[ClaimedJob] = []
+        if not options.tasks or not options.queues or options.limit < 1:
+            return claimed
+        text = claiming.claim_statement(options)
+        values = claiming.parameters(options, self._instant())
+        values |= {"worker": worker_id, "look": True, "limit": options.limit}
+        while True:
+            try:
+                rows = self._once(lambda driver: driver.execute(text, values).fetchall())
+                overdue, wanting, *_ = rows[0]
+                got = [claiming.claimed_job(row[2:]) for row in rows if row[2] is not None]
+                claimed += got
+                if overdue:
+                    # What others have in hand is left to them.
+                    values["look"] = self._sweep()[0] > 0
+                    continue
+                values["limit"] -= len(got)
+                if not wanting or not (self._judge(wanting) or got) or not values["limit"]:
+                    break
+            except BackendError:
+                if not claimed:
+                    raise
+                break
+        claimed.sort(key=lambda job: (-job.priority, job.id))
+        return claimed
+
+    def claim(self, work: Work, worker_id: int, options: DequeueOptions) -> list[ClaimedJob]:
+        raise NotImplementedError  # dequeue does it without a transaction around
+
+    def _sweep(self) -> tuple[int, int]:
+        swept: tuple[int, int] = self._once(
+            lambda driver: driver.execute(
+                "SELECT swept, ended FROM MINION_SWEEP(COALESCE(%s::TIMESTAMPTZ, STATEMENT_TIMESTAMP()))",
+                (self._instant(),),
+            ).fetchone()
+        )
+        return swept
+
+    def _judge(self, ids: Sequence[int]) -> int:
+        changed: int = self._once(
+            lambda driver: driver.execute(
+                "SELECT MINION_JUDGE(%s::BIGINT[], COALESCE(%s::TIMESTAMPTZ, STATEMENT_TIMESTAMP()))",
+                (list(ids), self._instant()),
+            ).fetchone()[0]
+        )
+        return changed
+
+    def settle(self, outcomes: Sequence[Outcome]) -> list[Settled]:
+        settled = [Settled(applied=False)] * len(outcomes)
+        first: dict[tuple[int, int], int] = {}
+        for index, outcome in enumerate(outcomes):
+            first.setdefault((outcome.id, outcome.retries), index)
+        kinds: dict[Any, list[int]] = {}
+        for index in first.values():
+            kinds.setdefault(_SETTLERS[type(outcomes[index])], []).append(index)
+        for settle, indexes in kinds.items():
+            some = [outcomes[index] for index in indexes]
+            for index, answer in zip(indexes, self._settle(settle, some), strict=True):
+                settled[index] = answer
+        return settled
+
+    def _settle(self, settle: Any, outcomes: Sequence[Outcome]) -> list[Settled]:
+        if settle is None:
+            answers = super().settle(outcomes)
+            self._once(lambda driver: driver.execute(f"SELECT {_NOTIFY_IF_ANYBODY_WAITS}"))
+            return answers
+        try:
+            applied = self._once(lambda driver: settle(driver, outcomes, self._instant()))
+        except CommitUnknown:
+            shown = self.read(toolkit_settling.applied_before, outcomes)
+            again = [index for index, answer in enumerate(shown) if not answer.applied]
+            if again:
+                answers = self._settle(settle, [outcomes[index] for index in again])
+                for index, answer in zip(again, answers, strict=True):
+                    shown[index] = answer
+            return shown
+        return [Settled(outcome.id in applied) for outcome in outcomes]
+
+    def retry_job(self, id: int, retries: int, options: RetryOptions) -> bool:
+        return self.write(settling.retry_job, id, retries, options)
+
+    # -- Waking -------------------------------------------------------------------------------------------
+
+    def wait(self, timeout: float, options: DequeueOptions) -> None:
+        ends = time.monotonic() + timeout
+        look, values = claiming.look_statement(options), claiming.parameters(options, None)
+        listener = self._listen()
+        look_again = LOOK_AGAIN
+        waiter = None
+        try:
+            while True:
+                heard = listener.count if listener is not None else 0
+                if listener is not None:
+                    waiter = self._announce(waiter, options, timeout)
+                values["now"] = self._instant()
+                may, due = self._once(
+                    lambda driver: (
+                        driver.execute(look, values).fetchone()[0],
+                        driver.execute(claiming.NEXT_DUE, values).fetchone()[0],
+                    )
+                )
+                left = ends - time.monotonic()
+                if may or left <= 0:
+                    return
+                pause = min(left, self.poll_interval, look_again)
+                look_again = self.poll_interval
+                if due is not None:
+                    pause = min(pause, max(due / timedelta(seconds=1), 0.001))
+                if self.clock is not None:
+                    pause = min(pause, LOOK_AT_CLOCK)
+                sleep(listener, heard, pause)
+        finally:
+            if waiter is not None:
+                with contextlib.suppress(BackendError):
+                    self._once(
+                        lambda driver: driver.execute("DELETE FROM minion_waiters WHERE id = %s", (waiter,))
+                    )
+
+    def _announce(self, waiter: int | None, options: DequeueOptions, timeout: float) -> int:
+        """Write down that we wait, unless that still stands there."""
+        answer: int = self._once(
+            lambda driver: driver.execute(
+                """INSERT INTO minion_waiters (id, queues, until)
+                VALUES (COALESCE(%s, NEXTVAL('minion_waiters_id_seq')), %s,
+                    STATEMENT_TIMESTAMP() + %s * INTERVAL '1 second')
+                ON CONFLICT (id) DO UPDATE SET until = EXCLUDED.until RETURNING id""",
+                (waiter, list(options.queues), timeout + self.poll_interval),
+            ).fetchone()[0]
+        )
+        return answer
+
+    def _listen(self) -> Listener | None:
+        if self._connector.pooled:
+            if not self._said_polling:
+                self._said_polling = True
+                logger.warning(
+                    "%s is behind a pooler, where LISTEN hears nothing: new jobs are looked for every %g s",
+                    self.safe_url,
+                    self.poll_interval,
+                )
+            return None
+        if self._listener is None:
+            self._listener = Listener(self._connector.connect)
+            self._listener.is_listening(patience=1.0)
+        return self._listener
+
+    def close(self) -> None:
+        super().close()
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close()
+
+    # -- The whole ----------------------------------------------------------------------------------------
+
+    def repair(self, missing_after: float, remove_after: float, stuck_after: float) -> Repaired:
+        leases = 0
+        while True:
+            swept, ended = self._sweep()
+            leases += ended
+            if swept < SWEEP:
+                break
+        repaired = evolve(super().repair(missing_after, remove_after, stuck_after), leases=leases)
+        self._once(
+            lambda driver: driver.execute("DELETE FROM minion_waiters WHERE until < STATEMENT_TIMESTAMP()")
+        )
+        self._once(lambda driver: driver.execute(f"SELECT {_NOTIFY_IF_ANYBODY_WAITS}"))
+        return repaired
+
+    def reset(self, *, all: bool = False, locks: bool = False) -> None:
+        if all:
+            # Rows that are deleted one by one would lie in the claims' way until they are vacuumed.
+            # What belongs to the jobs goes with them, by a trigger.
+            tables = "minion_jobs, minion_locks, minion_workers, minion_waiters"
+            self.write(lambda work: work.driver.execute(f"TRUNCATE {tables}"))
+        elif locks:
+            super().reset(locks=True)
+
+
+_NOTIFY_IF_ANYBODY_WAITS = """PG_NOTIFY('minion.job', '') WHERE EXISTS (SELECT 1 FROM minion_waiters)
+    OR EXISTS (SELECT 1 FROM minion_workers WHERE NOT ours)"""
+
+_SETTLERS: dict[type[Outcome], Any] = {
+    Finished: settling.finish,
+    Failed: settling.fail,
+    Declined: settling.give_back,
+    Released: settling.give_back,
+    Replaced: None,
+}
+
+
+class _Transaction:
+    """A transaction on the driver itself, with its settings, begun in one round trip."""
+
+    def __init__(self, connection: sa.Connection, begin: str) -> None:
+        self._driver: Any = connection.connection.driver_connection
+        self._begin = begin
+
+    def __enter__(self) -> None:
+        self._driver.execute(self._begin, prepare=False)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._driver.commit()
+        elif not self._driver.closed:
+            self._driver.rollback()
+
+
+class _Borrowed:
+    """The caller's connection, which we neither commit, nor roll back, nor close."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def cursor(self, *args: Any, **options: Any) -> Any:
+        """Make a cursor whose rows are tuples, whatever the caller's are."""
+        return self._connection.cursor(*args, **{**options, "row_factory": tuple_row})
+
+    def execute(self, *args: Any, **options: Any) -> Any:
+        """Execute on such a cursor."""
+        return self.cursor().execute(*args, **options)
+
+    def commit(self) -> None:
+        """Leave it to the caller."""
+
+    rollback = close = commit
+
+
+def _refuse_dead(connection: Any, _record: Any, _proxy: Any) -> None:
+    """Let the pool replace connections that the server ended while they lay idle, before they are used."""
+    if has_gone(connection):
+        raise sa.exc.DisconnectionError

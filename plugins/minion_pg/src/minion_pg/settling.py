@@ -1,0 +1,194 @@
+"""Settling on PostgreSQL: each way an attempt ends is one statement on arrays, releasing children too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from minion_core.records import Declined, Failed, Finished, Outcome, Released, RetryOptions
+from minion_core.sql.enqueueing import add_edges, free_key, lock_parents, remove_edges
+from minion_core.sql.tables import LIVE
+from minion_core.sql.transitions import lock_jobs
+from minion_core.sql.work import at
+from minion_pg.claiming import NOW
+from minion_pg.columns import jsonb
+from minion_pg.connecting import is_duplicate
+
+if TYPE_CHECKING:
+    from minion_core.sql import Work
+
+# A state in the text of a join would let the planner choose an index of that state in place of the key.
+IS_ACTIVE = "job.state::TEXT = 'active'"
+
+BACK = f"""worker = NULL, grabbed_until = NULL, exit_status = NULL, retried = {NOW}, touched = touched + 1,
+    retries = job.retries + 1, fence = job.retries + 1"""
+
+FINISH = f"""WITH given AS (
+        SELECT * FROM UNNEST(%(ids)s::BIGINT[], %(retries)s::INT[], %(results)s::TEXT[], %(exits)s::INT[])
+            AS given (id, retries, result, exit_status)
+    ), done AS (
+        UPDATE minion_jobs AS job SET
+            state = 'finished', finished = {NOW}, result = given.result::JSONB,
+            exit_status = given.exit_status, grabbed_until = NULL, touched = touched + 1,
+            due = {NOW} + keep_for * INTERVAL '1 second'
+        FROM given WHERE job.id = given.id AND job.retries = given.retries AND {IS_ACTIVE}
+        RETURNING job.id
+    ), ended AS (SELECT ARRAY_AGG(id) AS ids FROM done)
+    SELECT ids, CASE WHEN ids IS NOT NULL THEN MINION_RELEASE(ids, {NOW}) END FROM ended"""
+
+FAIL = f"""WITH given AS (
+        SELECT * FROM UNNEST(%(ids)s::BIGINT[], %(retries)s::INT[], %(messages)s::TEXT[],
+            %(results)s::TEXT[], %(exits)s::INT[], %(retry_in)s::FLOAT8[])
+            AS given (id, retries, message, result, exit_status, retry_in)
+    ), failing AS MATERIALIZED (
+        SELECT job.id, job.worker, job.retries, given.message, given.result, given.exit_status,
+            {NOW} + given.retry_in * INTERVAL '1 second' AS again,
+            given.retry_in IS NOT NULL AND job.attempts > 1
+                AND (job.expires IS NULL OR job.expires >= {NOW} + given.retry_in * INTERVAL '1 second')
+                AS returns
+        FROM given JOIN minion_jobs AS job ON job.id = given.id
+        WHERE job.retries = given.retries AND {IS_ACTIVE}
+        FOR UPDATE OF job
+    ), log AS (
+        INSERT INTO minion_failures (job, message, time, worker, retries)
+        SELECT id, message, {NOW}, worker, retries FROM failing
+    ), ended AS (
+        UPDATE minion_jobs AS job SET
+            state = 'failed', finished = {NOW}, result = failing.result::JSONB,
+            exit_status = failing.exit_status, grabbed_until = NULL, failures = failures + 1,
+            touched = touched + 1, due = {NOW} + keep_for * INTERVAL '1 second'
+        FROM failing WHERE job.id = failing.id AND NOT failing.returns
+        RETURNING job.id
+    ), back AS (
+        UPDATE minion_jobs AS job SET
+            state = 'inactive', {BACK}, attempts = attempts - 1, failures = failures + 1,
+            delayed = failing.again,
+            hold = CASE WHEN failing.again > {NOW} THEN 1 ELSE 0 END,
+            due = CASE WHEN failing.again > {NOW} THEN LEAST(failing.again, expires) ELSE expires END
+        FROM failing WHERE job.id = failing.id AND failing.returns
+        RETURNING job.id, job.queue, job.hold
+    ), all_of AS (
+        SELECT ARRAY_AGG(id) AS ids FROM (SELECT id FROM ended UNION ALL SELECT id FROM back) AS any_of)
+    SELECT ids, CASE WHEN ids IS NOT NULL THEN MINION_RELEASE(ids, {NOW}) END,
+        (SELECT MINION_WAKE(ARRAY_AGG(DISTINCT queue)) FROM back WHERE hold = 0 HAVING COUNT(*) > 0)
+    FROM all_of"""
+
+RETURN = f"""WITH given AS (
+        SELECT id, retries, COALESCE(run_at, {NOW} + run_in * INTERVAL '1 second') AS again
+        FROM UNNEST(%(ids)s::BIGINT[], %(retries)s::INT[], %(run_in)s::FLOAT8[], %(run_at)s::TIMESTAMPTZ[])
+            AS given (id, retries, run_in, run_at)
+    ), back AS (
+        UPDATE minion_jobs AS job SET
+            state = 'inactive', {BACK}, delayed = given.again,
+            hold = CASE WHEN expires <= {NOW} THEN 3 WHEN given.again > {NOW} THEN 1 ELSE 0 END,
+            due = CASE WHEN expires <= {NOW} THEN NULL
+                WHEN given.again > {NOW} THEN LEAST(given.again, expires) ELSE expires END
+        FROM given WHERE job.id = given.id AND job.retries = given.retries AND {IS_ACTIVE}
+        RETURNING job.id, job.queue, job.hold
+    ), all_of AS (SELECT ARRAY_AGG(id) AS ids FROM back)
+    SELECT ids, CASE WHEN ids IS NOT NULL THEN MINION_RELEASE(ids, {NOW}) END,
+        (SELECT MINION_WAKE(ARRAY_AGG(DISTINCT queue)) FROM back WHERE hold = 0 HAVING COUNT(*) > 0)
+    FROM all_of"""
+
+
+def finish(driver: Any, outcomes: Sequence[Finished], now: Any) -> set[int]:
+    """Finish jobs behind their fences, and answer which."""
+    return _apply(
+        driver,
+        FINISH,
+        outcomes,
+        now,
+        results=[jsonb(outcome.result_json) for outcome in outcomes],
+        exits=[outcome.exit_status for outcome in outcomes],
+    )
+
+
+def fail(driver: Any, outcomes: Sequence[Failed], now: Any) -> set[int]:
+    """Fail jobs behind their fences, or have them tried again, and answer which."""
+    return _apply(
+        driver,
+        FAIL,
+        outcomes,
+        now,
+        messages=[outcome.message for outcome in outcomes],
+        results=[jsonb(outcome.result_json) for outcome in outcomes],
+        exits=[outcome.exit_status or 1 for outcome in outcomes],
+        retry_in=[outcome.retry_in for outcome in outcomes],
+    )
+
+
+def give_back(driver: Any, outcomes: Sequence[Declined | Released], now: Any) -> set[int]:
+    """Put jobs back behind their fences, and answer which."""
+    when = [outcome.run_after if isinstance(outcome, Declined) else 0.0 for outcome in outcomes]
+    return _apply(
+        driver,
+        RETURN,
+        outcomes,
+        now,
+        run_in=[0.0 if isinstance(moment, datetime) else moment for moment in when],
+        run_at=[moment if isinstance(moment, datetime) else None for moment in when],
+    )
+
+
+def _apply(
+    driver: Any, statement: str, outcomes: Sequence[Outcome], now: Any, **arrays: list[Any]
+) -> set[int]:
+    # In the order of ids, in which everybody locks.
+    order = sorted(range(len(outcomes)), key=lambda index: outcomes[index].id)
+    values: dict[str, Any] = {name: [array[index] for index in order] for name, array in arrays.items()}
+    values["ids"] = [outcomes[index].id for index in order]
+    values["retries"] = [outcomes[index].retries for index in order]
+    (ids, *_) = driver.execute(statement, values | {"now": now}).fetchone()
+    return set(ids or ())
+
+
+RETRY = f"""UPDATE minion_jobs AS job SET
+        state = 'inactive', {BACK}, delayed = %(delayed)s, hold = 0,
+        attempts = COALESCE(%(attempts)s::INT, attempts), expires = COALESCE(%(expires)s, expires),
+        lax = COALESCE(%(lax)s::BOOL, lax), parents = COALESCE(%(parents)s::BIGINT[], parents),
+        priority = COALESCE(%(priority)s::INT, priority), queue = COALESCE(%(queue)s::TEXT, queue)
+    WHERE id = %(id)s"""
+
+
+def retry_job(work: Work, id: int, retries: int, options: RetryOptions) -> bool:
+    """Return a job in any state to ``inactive`` (RETRY-01, RETRY-02)."""
+    if options.parents:
+        lock_parents(work, options.parents)
+    row = lock_jobs(work, [id]).get(id)
+    now = work.now()
+    if row is None or row.retries != retries:
+        return False
+    if row.expires is not None and row.expires <= now and options.expire is None:
+        return False
+    if row.uniqkey is not None and row.state not in LIVE and free_key(work, row.task, row.uniqkey, now):
+        return False
+    values = {
+        "id": id,
+        "now": now,
+        "delayed": at(now, options.delay),
+        "attempts": options.attempts,
+        "expires": None if options.expire is None else at(now, options.expire),
+        "lax": options.lax,
+        "parents": None if options.parents is None else list(options.parents),
+        "priority": options.priority,
+        "queue": options.queue,
+    }
+    try:
+        with work.connection.begin_nested():
+            work.connection.exec_driver_sql(RETRY, values)
+    except sa.exc.IntegrityError as error:
+        if error.orig is not None and is_duplicate(error.orig):
+            return False  # somebody else's job took the key a moment ago
+        raise
+    if options.parents is not None:
+        remove_edges(work, [id])
+        add_edges(work, {id: options.parents})
+    work.driver.execute(
+        "SELECT MINION_JUDGE(ARRAY[%s::BIGINT], %s), MINION_RELEASE(ARRAY[%s::BIGINT], %s)",
+        (id, now, id, now),
+    )
+    work.driver.execute("SELECT MINION_WAKE(ARRAY[queue]) FROM minion_jobs WHERE id = %s AND hold = 0", (id,))
+    return True
