@@ -146,7 +146,7 @@ def _hold_locks(backend: Backend, who: int, limit: int, tries: int) -> list[Even
         ended = time.monotonic()
         events.append(Event(who, "lock", (), began, ended))
         if token is not None:
-            time.sleep(0.002)
+            time.sleep(0.01)  # long enough for another one to come in between
             events.append(Event(who, "held", (token,), ended, time.monotonic()))
             backend.unlock("race", token)
     return events
