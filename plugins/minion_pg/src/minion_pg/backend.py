@@ -44,7 +44,7 @@ from minion_pg.connecting import (
     NO_RIGHT,
     USUAL_PLANNING,
     Connector,
-    has_gone,
+    is_quiet,
     is_transient,
     is_unavailable,
     read_url,
@@ -118,6 +118,7 @@ class PgBackend(SqlBackend):
             poolclass=sa.QueuePool,
             pool_size=2,
             max_overflow=-1,
+            pool_reset_on_return=None,  # our transactions end themselves
         )
         sa.event.listen(engine, "checkout", _refuse_dead)
         return engine
@@ -532,8 +533,9 @@ class _Transaction:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._driver.commit()
-        elif not self._driver.closed:
-            self._driver.rollback()
+        else:
+            with contextlib.suppress(psycopg.Error):  # what went wrong before is told
+                self._driver.rollback()
 
 
 class _Borrowed:
@@ -561,5 +563,5 @@ class _Borrowed:
 
 def _refuse_dead(connection: Any, _record: Any, _proxy: Any) -> None:
     """Let the pool replace connections that the server ended while they lay idle, before they are used."""
-    if has_gone(connection):
+    if not is_quiet(connection):
         raise sa.exc.DisconnectionError

@@ -104,17 +104,30 @@ class Connector:
         return {**self.parameters, "options": f"{self.parameters.get('options', '')} {options}".strip()}
 
 
-def has_gone(connection: psycopg.Connection[Any]) -> bool:
-    """Say whether an idle connection was ended by the other side, without asking it anything."""
+def is_quiet(connection: psycopg.Connection[Any]) -> bool:
+    """Say whether an idle connection is as it was left, without asking it anything.
+
+    Whatever a server says of its own accord, on a connection that listens to nothing, is its farewell.
+    """
     if connection.closed:
-        return True
+        return False
     try:
         readable, _, _ = select.select([connection.pgconn.socket], [], [], 0)
-        if readable:
-            connection.pgconn.consume_input()
     except (psycopg.Error, OSError, ValueError):
-        return True
-    return connection.pgconn.status != pq.ConnStatus.OK
+        return False
+    return not readable
+
+
+def read_in(connection: psycopg.Connection[Any]) -> bool:
+    """Read what a listening connection has to say; ``False`` when it has ended."""
+    try:
+        while select.select([connection.pgconn.socket], [], [], 0)[0]:
+            connection.pgconn.consume_input()
+            if connection.pgconn.status != pq.ConnStatus.OK:
+                return False
+    except (psycopg.Error, OSError, ValueError):
+        return False
+    return True
 
 
 def is_transient(error: BaseException) -> bool:

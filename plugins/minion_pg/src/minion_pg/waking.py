@@ -12,12 +12,14 @@ from typing import Any
 
 import psycopg
 
-from minion_pg.connecting import has_gone
+from minion_pg.connecting import read_in
 
 logger = logging.getLogger(__name__)
 
 CHANNEL = "minion.job"
 """Minion's own: Perl's workers listen to it too."""
+
+LISTEN = f'LISTEN "{CHANNEL}"'
 
 RETRY_EVERY = 1.0
 
@@ -69,7 +71,7 @@ class Listener:
         while not self._closed:
             try:
                 with self._connect() as connection:
-                    connection.execute(f'LISTEN "{CHANNEL}"', prepare=False)
+                    connection.execute(LISTEN.encode(), prepare=False)
                     self._listening.set()
                     # Whoever waited while nobody listened looks once more.
                     self._tell()
@@ -84,7 +86,7 @@ class Listener:
     def _read(self, connection: psycopg.Connection[Any]) -> None:
         while not self._closed:
             select.select([connection.pgconn.socket, self._wake_read], [], [])
-            if self._closed or has_gone(connection):
+            if self._closed or not read_in(connection):
                 return
             heard = False
             while connection.pgconn.notifies() is not None:
