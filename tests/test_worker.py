@@ -192,10 +192,10 @@ def test_a_worker_registers_again_under_its_id(minion, start_worker, eventually)
 
 
 def test_its_status_names_the_pids_of_its_performers(minion, start_worker, eventually):
-    worker = start_worker(jobs=2, command_interval=0.1)
+    worker = start_worker(jobs=2, spare=1, command_interval=0.1)
     pid = minion.result(minion.enqueue("pid"), timeout=30)
     eventually(lambda: pid in performers(minion))
-    assert len(performers(minion)) == 2
+    assert len(performers(minion)) == 3
     assert set(performers(minion)) <= set(worker.children())
 
 
@@ -215,11 +215,11 @@ def test_a_claim_held_by_nobody_is_released(minion, start_worker, eventually):
 
 
 def test_the_zygote_may_die(minion, start_worker):
-    worker = start_worker(jobs=1)
+    worker = start_worker(jobs=1, spare=0)
     first = minion.result(minion.enqueue("pid"), timeout=30)
     running = minion.enqueue("sleep", [1])
     time.sleep(0.3)
-    (zygote,) = [pid for pid in worker.children() if pid != first]
+    zygote = worker.children()[0]
     os.kill(zygote, signal.SIGKILL)
     assert minion.result(running, timeout=30) == "rested"
     assert minion.result(minion.enqueue("pid"), timeout=30) != first
@@ -233,7 +233,7 @@ def test_performers_end_with_their_worker(minion, start_worker, tmp_path, eventu
     minion.enqueue("sleep", [60, str(started)])
     eventually(started.exists)
     below = worker.children()
-    assert len(below) == 3
+    assert len(below) == 5, "a zygote, two performers, a spare one, and one with an event loop"
     worker.send(signal.SIGKILL)
     worker.wait()
     eventually(lambda: not any(_lives(pid) for pid in below))

@@ -7,7 +7,9 @@ answer ``False`` and change nothing when that attempt is over.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -259,6 +261,36 @@ class Job:
         """
         return self.minion.task_named(self.task).perform(self)
 
+    async def call_async(self) -> Any:
+        """Do as ``call`` does, in the event loop that runs; what is not ``async def`` runs in a thread.
+
+        Raises:
+            UnknownTask: No task of that name is registered.
+        """
+        task = self.minion.task_named(self.task)
+        if not task.is_async:
+            return await asyncio.to_thread(task.perform, self)
+        return await task.begin(self)
+
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> bool:
+        """Tell how far the job is, in its note ``progress``: seen by ``minion job ID`` and ``info()``.
+
+        Args:
+            done: How much is done.
+            total: Of how much in all, if that is known.
+            message: What it is doing.
+
+        Raises:
+            TypeError: An amount is no number, or the message no text.
+            ValueError: An amount is not finite.
+        """
+        told: dict[str, Any] = {"done": _amount(done, "done")}
+        if total is not None:
+            told["total"] = _amount(total, "total")
+        if message is not None:
+            told["message"] = values.check_text(message, "the message")
+        return self.note(progress=told)
+
     def note(self, changes: Mapping[str, Any] | None = None, /, **more: Any) -> bool:
         """Merge into the job's notes; ``None`` removes a key. ``False`` when the job is gone."""
         merged = {**(changes or {}), **more}
@@ -376,3 +408,11 @@ class Job:
     def remove(self) -> bool:
         """Remove the job; ``False`` when it is active, or gone."""
         return self.minion.backend.remove_jobs([self.id]) == [self.id]
+
+
+def _amount(value: object, what: str) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{what} must be a number, not {type(value).__name__}")
+    if not math.isfinite(value):
+        raise ValueError(f"{what} must be finite, not {value}")
+    return value

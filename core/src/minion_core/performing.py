@@ -6,6 +6,7 @@ that a job calls itself (``job.completed()``) have settled by then, and leave no
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import traceback
@@ -54,6 +55,11 @@ class SaidNothing:
     """A class marked ``explicit_outcome`` returned without a word."""
 
 
+@frozen
+class TimedOut:
+    """The code was cancelled by the timeout of its task."""
+
+
 Ending: TypeAlias = Returned | Raised | SettledItself | SaidNothing
 
 
@@ -87,6 +93,33 @@ def perform(job: Job, claimed_at: float | None = None) -> Performance:
     return _hand_on(job, ending, outcome)
 
 
+async def perform_async(job: Job, claimed_at: float | None = None) -> Performance:
+    """Perform a job in the event loop that runs; its code may be ``async def`` or not.
+
+    The timeout of its task cancels it.
+    """
+    if job.lease is not None and not await asyncio.to_thread(_keep_lease, job, claimed_at):
+        return Performance()
+    _announce(job)
+    ending = await _run_async(job)
+    if isinstance(ending, TimedOut):
+        return timed_out(job)
+    outcome = _conclude(job, ending)
+    return _hand_on(job, ending, outcome)
+
+
+def timed_out(job: Job) -> Performance:
+    """Conclude that a job has outlived the timeout of its task; what it calls from now on is too late."""
+    if job.did_something:
+        return _hand_on(job, SettledItself(), None)
+    timeout = job.minion.task_named(job.task).timeout or 0.0
+    message = f"Job timed out after {timeout:g} s"
+    logger.warning("Job %d (%s): attempt %d failed: %s", job.id, job.task, job.retries, message)
+    outcome = job.failed_outcome(message)
+    job.did_something = True
+    return _hand_on(job, SettledItself(), outcome)
+
+
 def _keep_lease(job: Job, claimed_at: float | None) -> bool:
     if job.lease is None or claimed_at is None or time.monotonic() - claimed_at < min(FRESH, job.lease / 10):
         return True
@@ -104,11 +137,30 @@ def _announce(job: Job) -> None:
 def _run(job: Job) -> Ending:
     try:
         value = job.minion.plugins.perform(job)
-    except BaseException as error:  # sys.exit and the like are failures of the job, too
-        if not job.did_something:
-            return Raised(error)
-        logger.warning("Job %d (%s): raised after it had settled", job.id, job.task, exc_info=True)
-        return SettledItself()
+    except BaseException as error:  # noqa: BLE001  # sys.exit and the like are failures of the job, too
+        return _raised(job, error)
+    return _returned(job, value)
+
+
+async def _run_async(job: Job) -> Ending | TimedOut:
+    known = job.minion.tasks.get(job.task)
+    limit = asyncio.timeout(None if known is None else known.timeout)
+    try:
+        async with limit:
+            value = await job.minion.plugins.perform_async(job)
+    except BaseException as error:  # noqa: BLE001  # sys.exit and the like are failures of the job, too
+        return TimedOut() if limit.expired() else _raised(job, error)
+    return _returned(job, value)
+
+
+def _raised(job: Job, error: BaseException) -> Ending:
+    if not job.did_something:
+        return Raised(error)
+    logger.warning("Job %d (%s): raised after it had settled", job.id, job.task, exc_info=error)
+    return SettledItself()
+
+
+def _returned(job: Job, value: Any) -> Ending:
     if job.did_something:
         return SettledItself()
     if job.minion.task_named(job.task).explicit_outcome:

@@ -18,7 +18,7 @@ from minion_core.backend import Backend
 from minion_core.errors import UnknownBackend
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable
 
 logger = logging.getLogger(__name__)
 
@@ -175,6 +175,38 @@ class Plugins:
         if not hook.get_hookimpls():
             return job.call()
         return hook.call_extra([lambda job: job.call()], {"job": job})
+
+    async def perform_async(self, job: Any) -> Any:
+        """Do as ``perform`` does, in an event loop: wrappers are entered before the job's code and left after
+        it, however often it awaits in between.
+        """
+        entered: list[Generator[None, Any, Any]] = []
+        raised: BaseException | None = None
+        value: Any = None
+        try:
+            for wrapper in reversed(self.hooks.minion_perform.get_hookimpls()):
+                if wrapper.wrapper:
+                    inside = cast(
+                        "Generator[None, Any, Any]", wrapper.function(*[job for _ in wrapper.argnames])
+                    )
+                    next(inside)
+                    entered.append(inside)
+            value = await job.call_async()
+        except BaseException as error:  # noqa: BLE001  # the wrappers are told, and may make something else of it
+            raised = error
+        for inside in reversed(entered):
+            try:
+                inside.send(value) if raised is None else inside.throw(raised)
+            except StopIteration as over:
+                raised, value = None, over.value
+            except BaseException as error:  # noqa: BLE001
+                raised = error
+            else:
+                inside.close()
+                raised = RuntimeError("a wrapper of minion_perform yielded twice")
+        if raised is not None:
+            raise raised
+        return value
 
     def commands(self) -> list[Any]:
         """Answer the commands that plugins add to the command line; a broken plugin is logged."""

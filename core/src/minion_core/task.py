@@ -34,7 +34,7 @@ JOB_DEFAULTS = frozenset(
 JOB_FIELDS = JOB_DEFAULTS | {"parents", "uniqkey", "coalesce"}
 """The fields of a new job that a caller may give beside task and arguments."""
 
-EXECUTORS = ("process", "thread", "asyncio", "inline")
+EXECUTORS = ("process", "thread", "asyncio")
 
 
 class Task(Generic[P, R]):
@@ -49,7 +49,7 @@ class Task(Generic[P, R]):
         explicit_outcome: Whether a job that neither raised nor settled has failed (JOB-04).
         timeout: Seconds after which an attempt has failed and its process is killed; ``None`` is no limit.
         limit: How many jobs of this task one worker performs at a time; ``None`` is no limit.
-        executor: Which executor performs its jobs; ``None`` leaves it to the worker.
+        executor: Which executor performs its jobs; ``None`` leaves it to the worker (see ``kind``).
         takes_job: Whether the function gets the ``Job`` before the arguments.
     """
 
@@ -166,20 +166,38 @@ class Task(Generic[P, R]):
 
     # -- Performing ---------------------------------------------------------------------------------------
 
+    def kind(self, default: str) -> str:
+        """Answer which executor performs its jobs in a worker whose own is ``default``.
+
+        That which it names, or for ``async def`` the event loop if the worker's own is ``process``.
+        """
+        if self.executor is not None:
+            return self.executor
+        return "asyncio" if default == "process" and self.is_async else default
+
+    @property
+    def is_async(self) -> bool:
+        """Whether its code is ``async def``."""
+        code = self.function if self._performer is None else self._performer.work
+        return inspect.iscoroutinefunction(code)
+
     def perform(self, job: Job) -> Any:
         """Call the code for a job, and answer what it returned; ``async def`` runs to its end."""
-        if self._performer is not None:
-            result = self._performer().work(job)
-        else:
-            arguments = (job, *job.args) if self.takes_job else job.args
-            try:
-                result = self.function(*arguments, **job.kwargs)
-            except TypeError as error:
-                # Raised by the call itself and not within it: say what does not fit, as for enqueue.
-                if _depth(error) <= 1:
-                    self.check_arguments(job.args, job.kwargs)
-                raise
+        result = self.begin(job)
         return asyncio.run(_finish(result)) if inspect.isawaitable(result) else result
+
+    def begin(self, job: Job) -> Any:
+        """Call the code for a job, and answer what it returned; for ``async def`` that is to be awaited."""
+        if self._performer is not None:
+            return self._performer().work(job)
+        arguments = (job, *job.args) if self.takes_job else job.args
+        try:
+            return self.function(*arguments, **job.kwargs)
+        except TypeError as error:
+            # Raised by the call itself and not within it: say what does not fit, as for enqueue.
+            if _depth(error) <= 1:
+                self.check_arguments(job.args, job.kwargs)
+            raise
 
     def delay_before_retry(self, failures: int, fallback: Callable[[int], float]) -> float:
         """Answer the seconds before the next attempt (JOB-02).

@@ -3,8 +3,8 @@
 One main loop does all that matters in one thread: it reads what the performers say, settles their outcomes
 in one batch, claims as many jobs as there is room for in another, and sleeps until something happens. While
 it settles, further outcomes gather: under load batches grow by themselves, and an idle worker answers at
-once. Threads beside it wait for jobs, send heartbeats, dispatch schedules and repair (``chores.py``);
-executors perform (``executors/``).
+once. What it claims is decided at the desk (``desk.py``), executors perform (``executors/``), and threads
+beside it wait for jobs, send heartbeats, dispatch schedules and repair (``chores.py``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
@@ -25,13 +25,15 @@ from typing import TYPE_CHECKING, Any
 from minion_core import values
 from minion_core.application import locate_app
 from minion_core.chores import Chore, Chores, Waiter
+from minion_core.desk import Claim, Desk
 from minion_core.errors import BackendError
-from minion_core.executors import Executor
+from minion_core.executors import KINDS, Executor
+from minion_core.executors.forked import ForkedExecutor
 from minion_core.executors.inline import InlineExecutor
-from minion_core.executors.process import ProcessExecutor
+from minion_core.executors.zygote_link import ZygoteLink
 from minion_core.ledger import Ledger
 from minion_core.outage import Outage
-from minion_core.records import ClaimedJob, DequeueOptions, Outcome
+from minion_core.records import ClaimedJob, Outcome
 from minion_core.wakeup import Wakeup
 
 if TYPE_CHECKING:
@@ -40,7 +42,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-EXECUTORS = ("process", "inline")
+GATHER = 0.005
+"""For so long, in seconds, outcomes wait for others while performers have enough to do."""
+
+GATHER_MOST = 256
 
 LAST_SETTLE = 30.0
 """How long, in seconds, a worker that is told to stop tries to reach a store that is gone."""
@@ -62,11 +67,16 @@ class Worker:
         minion: Minion,
         *,
         jobs: int = 4,
+        spare: int = 1,
+        spare_min_priority: int = 1,
         queues: Sequence[str] = ("default",),
         tasks: Sequence[str] | None = None,
         min_priority: int | None = None,
         app: str | None = None,
         executor: str = "process",
+        threads: int | None = None,
+        async_jobs: int | None = None,
+        limits: Mapping[str, int] | None = None,
         recycle: int = 1000,
         heartbeat_interval: Seconds | None = None,
         command_interval: Seconds = 10,
@@ -78,13 +88,19 @@ class Worker:
 
         Args:
             minion: The queue.
-            jobs: How many jobs to perform at a time.
+            jobs: How many jobs to perform at a time, by all executors together.
+            spare: How many more of high priority, when all those places are taken.
+            spare_min_priority: The priority that the spare places are for.
             queues: The queues to look in.
             tasks: Only jobs of these tasks; by default of all that are registered.
             min_priority: Only jobs of at least this priority.
             app: The application that performers import, as ``module:attribute``; by default the module that
                 made ``minion``, if it is an attribute there.
-            executor: ``process``, or ``inline`` for tests: one job at a time in this very process.
+            executor: Who performs the jobs of tasks that don't say: ``process``, ``thread``, ``asyncio``; or
+                ``inline`` for tests, where all are performed one at a time in this very process.
+            threads: How many jobs the executor ``thread`` performs at a time; by default up to ``jobs``.
+            async_jobs: How many jobs the executor ``asyncio`` performs at a time; by default up to ``jobs``.
+            limits: How many jobs of a task at a time, by the task's name; above what tasks themselves say.
             recycle: After how many jobs a process is replaced; 1 is a fresh process for each job.
             heartbeat_interval: Seconds between heartbeats; by default 300, or less if ``missing_after`` is
                 small.
@@ -102,9 +118,17 @@ class Worker:
         self.jobs = values.check_integer(jobs, "jobs", 1)
         self.queues = tuple(values.check_name(name, "a queue's name") for name in queues)
         self.performed = 0
-        if executor not in EXECUTORS:
-            raise ValueError(f"executor must be one of {', '.join(EXECUTORS)}, not {executor!r}")
-        self._executor_name = executor
+        self.spare = values.check_integer(spare, "spare", 0)
+        self.spare_min_priority = values.check_integer(spare_min_priority, "spare_min_priority")
+        if executor not in KINDS:
+            raise ValueError(f"executor must be one of {', '.join(KINDS)}, not {executor!r}")
+        self.executor = executor
+        self._threads = jobs if threads is None else values.check_integer(threads, "threads", 1)
+        self._async_jobs = jobs if async_jobs is None else values.check_integer(async_jobs, "async_jobs", 1)
+        self._limits = {
+            values.check_name(name, "a task's name"): values.check_integer(limit, f"the limit of {name}", 0)
+            for name, limit in (limits or {}).items()
+        }
         self._only_tasks = None if tasks is None else tuple(tasks)
         self._min_priority = min_priority
         self._app = app
@@ -127,8 +151,11 @@ class Worker:
         self._idle = False
         self._status_changed = False
         self._warned = False
+        self._gathering: float | None = None
         self._ledger: Ledger
-        self._executor: Executor
+        self._desk: Desk
+        self._executors: dict[str, Executor] = {}
+        self._zygote: ZygoteLink | None = None
         self._selector: selectors.BaseSelector
         self._waiter: Waiter
 
@@ -148,18 +175,21 @@ class Worker:
             BackendError: The store could not be reached at the start; later the worker waits for it.
         """
         backend = self.minion.backend
-        app = "" if self._executor_name == "inline" else self._app or locate_app(self.minion)
+        app = "" if self.executor == "inline" else self._app or locate_app(self.minion)
         self._stops, self._stopping, self._look, self._idle = 0, False, True, False
         self.id = backend.register_worker(None, socket.gethostname(), os.getpid(), {"type": "Python"})
         self._ledger = Ledger(self.minion, self.id, self._outage)
-        self._executor = self._make_executor(app, self.id)
+        self._make_executors(app, self.id)
         threads: list[Waiter | Chores] = []
         with (
             selectors.DefaultSelector() as self._selector,
             self._wakeup.listening(self._selector, self._on_signal),
         ):
             try:
-                self._executor.start(self._selector, self)
+                for executor in self._executors.values():
+                    executor.start(self._selector, self)
+                if self._zygote is not None:
+                    self._zygote.start(self._selector)
                 self._waiter = Waiter(self.minion, self._woken, self._intervals["dequeue_timeout"])
                 threads = [self._waiter, *self._chores()]
                 self._beat()
@@ -181,31 +211,73 @@ class Worker:
         """Stop as SIGTERM does, or with ``now`` as SIGQUIT does. May be called from any thread."""
         self._wakeup.post(lambda: self._told_to_stop(now=now))
 
-    def _make_executor(self, app: str, id: int) -> Executor:
-        if self._executor_name == "inline":
-            return InlineExecutor(self.minion, worker_id=id)
-        return ProcessExecutor(app, self.minion.url, worker_id=id, jobs=self.jobs, recycle=self._recycle)
+    def _make_executors(self, app: str, id: int) -> None:
+        self._zygote = None
+        if self.executor == "inline":
+            self._executors = {"inline": InlineExecutor(self.minion, worker_id=id)}
+        else:
+            self._zygote = zygote = ZygoteLink(app, self.minion.url, id, default=self.executor)
+            # Hosts of many jobs are one process each; those of one job are as many as there are jobs.
+            sizes = {
+                "process": (self.jobs + self.spare, 1),
+                "thread": (1, min(self._threads, self.jobs) + self.spare),
+                "asyncio": (1, min(self._async_jobs, self.jobs) + self.spare),
+            }
+            self._executors = {
+                kind: ForkedExecutor(
+                    kind, zygote, performers=performers, capacity=capacity, recycle=self._recycle
+                )
+                for kind, (performers, capacity) in sizes.items()
+            }
+        self._desk = Desk(
+            self._executors,
+            jobs=self.jobs,
+            spare=self.spare,
+            spare_min_priority=self.spare_min_priority,
+            queues=self.queues,
+            tasks=self._only_tasks,
+            min_priority=self._min_priority,
+            limits=self._limits,
+        )
 
     def _loop(self) -> None:
         while True:
-            if self._ledger.settle():
+            if not self._gather() and self._ledger.settle():
                 self._look = True  # there may be room, and children that waited for these
-            if self._stopping and not self._executor.busy() and (not self._ledger or self._gave_up()):
+            if self._stopping and not self._desk.busy() and (not self._ledger or self._gave_up()):
                 return
             self._ledger.reconcile(self._hear_out)
             if not self._stopping:
                 self._claim()
-            now = time.monotonic()
-            due = [self._executor.tick(now), self._give_up_at]
-            if self._ledger.reconcile_at is not None:
-                due.append(max(self._ledger.reconcile_at, self._outage.retry_at))
-            if self._outage.retry_at > now and (self._ledger or self._look):
-                due.append(self._outage.retry_at)
-            elif self._ledger or (self._look and not self._stopping and self._executor.room()):
-                due.append(now)
-            timeout = min((moment for moment in due if moment is not None), default=now + 60.0) - now
-            for key, _ in self._selector.select(max(0.0, timeout)):
+            for key, _ in self._selector.select(self._pause()):
                 key.data()
+
+    def _gather(self) -> bool:
+        """Say whether outcomes are to wait for others: there is no hurry while performers have work."""
+        if not self._ledger or self._stopping or not self._desk.backed_up():
+            self._gathering = None
+            return False
+        now = time.monotonic()
+        if self._gathering is None:
+            self._gathering = now + GATHER
+        if now < self._gathering and len(self._ledger) < GATHER_MOST:
+            return True
+        self._gathering = None
+        return False
+
+    def _pause(self) -> float:
+        """Answer for how long there is nothing to do, unless something happens."""
+        now = time.monotonic()
+        due = [self._give_up_at, *(executor.tick(now) for executor in self._executors.values())]
+        if self._zygote is not None:
+            due.append(self._zygote.tick(now))
+        if self._ledger.reconcile_at is not None:
+            due.append(max(self._ledger.reconcile_at, self._outage.retry_at))
+        if self._outage.retry_at > now and (self._ledger or self._look):
+            due.append(self._outage.retry_at)
+        elif self._ledger:
+            due.append(now if self._gathering is None else self._gathering)
+        return max(0.0, min((moment for moment in due if moment is not None), default=now + 60.0) - now)
 
     def _gave_up(self) -> bool:
         if self._give_up_at is None:
@@ -220,7 +292,10 @@ class Worker:
     def _end(self, threads: Iterable[Waiter | Chores]) -> None:
         for thread in threads:
             thread.stop()
-        self._executor.close()
+        for executor in self._executors.values():
+            executor.close()
+        if self._zygote is not None:
+            self._zygote.close()
         for thread in threads:
             if thread.ident is not None:
                 thread.join(2.0)
@@ -235,38 +310,32 @@ class Worker:
     # -- Claiming -----------------------------------------------------------------------------------------
 
     def _claim(self) -> None:
-        room = self._executor.room()
-        if room <= 0 or not self._look or time.monotonic() < self._outage.retry_at:
-            return
-        options = self._options(room)
-        claimed_at = time.monotonic()
-        try:
-            claimed = self.minion.backend.dequeue(self._id, options)
-        except BackendError as error:
-            self._outage.failed(error)
-            # Its commit may have been done, and its answer lost (WORK-05).
-            self._ledger.reconcile_at = self._outage.retry_at
-            return
-        self._outage.worked()
-        self._waiter.found(any=bool(claimed))
-        self._look = len(claimed) == room
-        if claimed:
-            self._hand_out(claimed, claimed_at)
-        if not self._look:
-            self._waiter.look_for(options)
-        self._tell_idle(idle=not claimed and not self._executor.busy())
+        while self._look and time.monotonic() >= self._outage.retry_at:
+            claim = self._desk.next_claim()
+            if claim is None:
+                return
+            claimed_at = time.monotonic()
+            try:
+                claimed = self.minion.backend.dequeue(self._id, claim.options)
+            except BackendError as error:
+                self._outage.failed(error)
+                # Its commit may have been done, and its answer lost (WORK-05).
+                self._ledger.reconcile_at = self._outage.retry_at
+                return
+            self._outage.worked()
+            self._waiter.found(any=bool(claimed))
+            self._look = len(claimed) == claim.options.limit
+            if claimed:
+                self._hand_out(claim, claimed, claimed_at)
+            if not self._look:
+                self._waiter.look_for(claim.options)
+            self._tell_idle(idle=not claimed and not self._desk.busy())
 
-    def _hand_out(self, claimed: Sequence[ClaimedJob], claimed_at: float) -> None:
+    def _hand_out(self, claim: Claim, claimed: Sequence[ClaimedJob], claimed_at: float) -> None:
         self._ledger.claimed(claimed)
         self._tell_idle(idle=False)
         self.minion.plugins.notify("minion_claimed", worker=self, jobs=claimed)
-        self._executor.perform(claimed, claimed_at)
-
-    def _options(self, limit: int) -> DequeueOptions:
-        tasks = self._executor.tasks()
-        if self._only_tasks is not None:
-            tasks = [name for name in self._only_tasks if name in tasks]
-        return DequeueOptions(tasks, self.queues, min_priority=self._min_priority, limit=limit)
+        self._ledger.released(self._desk.hand_out(claim, claimed, claimed_at))
 
     def _tell_idle(self, *, idle: bool) -> None:
         if idle != self._idle:
@@ -275,19 +344,24 @@ class Worker:
 
     # -- What executors tell ------------------------------------------------------------------------------
 
-    def ended(self, jobs: Sequence[ClaimedJob], outcomes: Sequence[Outcome]) -> None:
-        """A job was performed, with those that it claimed besides."""
+    def ended(self, jobs: Sequence[ClaimedJob], outcomes: Sequence[Outcome], seconds: float) -> None:
+        """A job was performed in so many seconds, with those that it claimed besides."""
         self.performed += 1
+        self._desk.over(jobs[0], seconds)
         self._ledger.ended(jobs, outcomes)
         self._look = True
 
     def terminated(self, job: ClaimedJob, message: str, exit_status: int | None) -> None:
         """The process of a job ended before the job did; the attempt has failed."""
+        self.performed += 1
+        self._desk.over(job)
         self._ledger.failed(job, message, exit_status)
 
     def unstarted(self, jobs: Iterable[ClaimedJob]) -> None:
         """Jobs were not begun and will not be: they are given back."""
-        self._ledger.released(jobs)
+        if back := list(jobs):
+            self._desk.not_begun(back)
+            self._ledger.released(back)
 
     def claimed(self, jobs: Iterable[ClaimedJob]) -> None:
         """A job being performed has claimed others (JOB-07)."""
@@ -296,7 +370,8 @@ class Worker:
     def ready(self) -> None:
         """There may be room for jobs where there was none."""
         self._look = True
-        if not self._warned and not self._options(1).tasks:
+        self._desk.learn()
+        if not self._warned and not self._desk.tasks:
             self._warned = True
             logger.warning("The application has registered no task that this worker could perform")
 
@@ -315,7 +390,7 @@ class Worker:
         while ready := self._selector.select(0):
             for key, _ in ready:
                 key.data()
-        return self._executor.claiming()
+        return any(executor.claiming() for executor in self._executors.values())
 
     # -- Chores -------------------------------------------------------------------------------------------
 
@@ -366,9 +441,12 @@ class Worker:
             "type": "Python",
             "version": version("minion-core"),
             "jobs": self.jobs,
+            "spare": self.spare,
+            "spare_min_priority": self.spare_min_priority,
             "queues": list(self.queues),
+            "limits": dict(self._desk.limits),
             "performed": self.performed,
-            "executors": {self._executor_name: self._executor.status()},
+            "executors": {kind: executor.status() for kind, executor in self._executors.items()},
             **self._intervals,
         }
 
@@ -397,24 +475,32 @@ class Worker:
         return self.id
 
     def _woken(self) -> None:
-        self._wakeup.post(self.ready)
+        self._wakeup.post(self._look_again)
+
+    def _look_again(self) -> None:
+        self._look = True
 
     def _told_to_stop(self, *, now: bool = False) -> None:
         if not self._stopping:
             self._stopping = True
-            self._executor.give_back()
-            running = self._executor.busy()
+            for executor in self._executors.values():
+                executor.give_back()
+            running = self._desk.busy()
             if running and not now:
                 logger.warning("Stopping: %d jobs are still running (once more to end them now)", running)
         if now:
-            self._executor.kill()
+            self._kill()
+
+    def _kill(self) -> None:
+        for executor in self._executors.values():
+            executor.kill()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._stops += 1
         now = self._stops > 1 or number == signal.SIGQUIT
         if now:
             # At once, even while the main loop waits for a store that does not answer.
-            self._executor.kill()
+            self._kill()
         self._wakeup.post(lambda: self._told_to_stop(now=now))
 
 

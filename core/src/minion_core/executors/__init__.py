@@ -2,26 +2,46 @@
 
 An executor is run by a worker's main loop: it registers what it reads from with the loop's selector, and
 tells the worker through ``Reports`` what became of each job. It knows nothing of the store; the worker
-settles.
+settles. How many jobs are performed at a time is the worker's affair, too: an executor has *places*, one for
+each job that it could perform now, and some let jobs that take milliseconds wait *behind* those.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
+
+from attrs import frozen
 
 if TYPE_CHECKING:
     import selectors
 
     from minion_core.records import ClaimedJob, Outcome
 
+KINDS = ("process", "thread", "asyncio", "inline")
+
+
+@frozen
+class TaskInfo:
+    """What a worker has to know of a task.
+
+    Attributes:
+        kind: The executor that performs it.
+        limit: How many of its jobs the worker performs at a time, ``None`` is no limit.
+        timeout: After how many seconds an attempt has failed, ``None`` is never.
+    """
+
+    kind: str
+    limit: int | None = None
+    timeout: float | None = None
+
 
 class Reports(Protocol):
     """What an executor tells its worker."""
 
-    def ended(self, jobs: Sequence[ClaimedJob], outcomes: Sequence[Outcome]) -> None:
-        """A job was performed, with those that it claimed besides.
+    def ended(self, jobs: Sequence[ClaimedJob], outcomes: Sequence[Outcome], seconds: float) -> None:
+        """A job was performed in so many seconds, with those that it claimed besides.
 
         ``outcomes`` are to be settled; jobs that none of them names have settled by themselves.
         """
@@ -58,12 +78,16 @@ class Executor(ABC):
         """
 
     @abstractmethod
-    def tasks(self) -> Sequence[str]:
-        """Answer the names of the tasks that it can perform."""
+    def tasks(self) -> Mapping[str, TaskInfo]:
+        """Answer the tasks that it can perform."""
 
     @abstractmethod
-    def room(self) -> int:
-        """Answer how many more jobs it would take now."""
+    def places(self) -> int:
+        """Answer how many more jobs it could begin to perform now."""
+
+    @abstractmethod
+    def running(self) -> int:
+        """Answer how many places are taken."""
 
     @abstractmethod
     def busy(self) -> int:
@@ -71,7 +95,15 @@ class Executor(ABC):
 
     @abstractmethod
     def perform(self, jobs: Sequence[ClaimedJob], claimed_at: float) -> None:
-        """Take jobs, no more than there is room for; ``claimed_at`` is by ``time.monotonic()``."""
+        """Perform jobs, no more than there are places; ``claimed_at`` is by ``time.monotonic()``."""
+
+    def behind(self, each: int) -> int:
+        """Answer how many more jobs may wait behind those being performed, ``each`` for each of those."""
+        return 0 * each
+
+    def line_up(self, jobs: Sequence[ClaimedJob], claimed_at: float) -> None:
+        """Let jobs wait behind those being performed; called only by who was told that they may."""
+        raise NotImplementedError
 
     @abstractmethod
     def give_back(self) -> None:

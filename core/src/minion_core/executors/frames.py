@@ -6,7 +6,6 @@ interpreter. Nothing of it comes from outside the worker.
 
 from __future__ import annotations
 
-import errno
 import logging
 import marshal
 import selectors
@@ -83,8 +82,6 @@ class Channel:
         self._reader = Reader()
         self._unsent = bytearray()
         self.open = True
-        self.unread = False
-        """Whether the other end closed before it had read all that was sent; only Linux tells."""
         selector.register(sock, selectors.EVENT_READ, self._ready)
 
     def send(self, data: bytes) -> None:
@@ -121,8 +118,7 @@ class Channel:
                 data = self._sock.recv(_READ)
             except BlockingIOError:
                 return
-            except OSError as error:
-                self.unread = error.errno == errno.ECONNRESET
+            except OSError:
                 data = b""
             try:
                 messages = self._reader.feed(data)

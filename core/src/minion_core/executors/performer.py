@@ -1,21 +1,25 @@
-"""A performer: the process that performs jobs, one after the other, forked from the zygote.
+"""A performer: the process that performs jobs, forked from the zygote.
 
-It hears of jobs and tells of their ends over one socket. What a job settles by its own verbs goes to the
-store from here; what the return or an exception means is told to the supervisor, which settles it with
-others. When the supervisor closes the socket, or is gone, it ends.
+It takes jobs from its line and tells of their ends over a stream. What a job settles by its own verbs goes to
+the store from here; what the return or an exception means is told to the supervisor, which settles it with
+others. When the supervisor closes the line, or is gone, it ends. This one performs jobs one after the other;
+``threads.py`` and ``event_loop.py`` perform many at a time.
 """
 
 from __future__ import annotations
 
+import logging
+import marshal
 import os
 import socket
 import sys
-from collections import deque
+import threading
+import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from minion_core.executors import wire
-from minion_core.executors.frames import Reader, pack
+from minion_core.executors.frames import pack
 from minion_core.job import Job
 from minion_core.performing import Performance, perform
 
@@ -23,59 +27,99 @@ if TYPE_CHECKING:
     from minion_core.minion import Minion
     from minion_core.records import ClaimedJob
 
-_READ = 262_144
+logger = logging.getLogger(__name__)
+
+_READ = 65_536
 
 
-class Performer:
-    """Performs the jobs that arrive at a socket."""
+class Hand:
+    """The performer's ends of the sockets between it and the supervisor.
 
-    def __init__(self, sock: socket.socket, minion: Minion, worker_id: int) -> None:
-        self._sock = sock
-        self._minion = minion
+    Attributes:
+        minion: The queue.
+        line: Where jobs come from; readable when there is one.
+    """
+
+    def __init__(self, line: socket.socket, stream: socket.socket, minion: Minion, worker_id: int) -> None:
+        self.minion = minion
+        self.line = line
+        self._stream = stream
         self._worker_id = worker_id
-        self._reader = Reader()
-        self._waiting: deque[Sequence[Any]] = deque()
         self._pid = os.getpid()
+        self._speaking = threading.Lock()
 
-    def run(self) -> None:
-        """Perform jobs until the supervisor closes the socket."""
-        self._sock.sendall(pack((wire.HELLO,)))
-        while self._receive():
-            self._perform(self._waiting.popleft())
-        self._minion.close()
+    def hello(self) -> None:
+        """Say that this process can perform."""
+        self._say((wire.HELLO,))
 
-    def _receive(self) -> bool:
-        """Wait until there is a job; ``False`` when the supervisor wants no more."""
-        while not self._waiting:
-            data = self._sock.recv(_READ)
-            if not data:
-                return False
-            for jobs in self._reader.feed(data):
-                self._waiting.extend(jobs)
-        return True
+    def receive(self) -> tuple[Job, float, bool] | None:
+        """Take the next job; ``None`` when the supervisor has no more.
 
-    def _perform(self, sent: Sequence[Any]) -> None:
+        Returns:
+            The job, when it was claimed, and whether it is the last one.
+        """
+        message = self.line.recv(_READ)
+        if not message:
+            return None
+        sent, last = marshal.loads(message)  # noqa: S302  # the supervisor's
+        if isinstance(sent, int):  # too large for a message: so many bytes in the stream
+            body = self._read(last)
+            if body is None:
+                return None
+            sent, last = marshal.loads(body)  # noqa: S302
         claimed, claimed_at = wire.read_job(sent)
-        job = Job(self._minion, claimed, self._worker_id)
-        job.on_claim = self._tell_claimed
-        performance = perform(job, claimed_at)
+        job = Job(self.minion, claimed, self._worker_id)
+        job.on_claim = lambda jobs: self._tell_claimed(job.id, jobs)
+        return job, claimed_at, last
+
+    def _read(self, size: int) -> bytes | None:
+        body = bytearray()
+        while len(body) < size:
+            data = self._stream.recv(size - len(body))
+            if not data:
+                return None
+            body += data
+        return bytes(body)
+
+    def ended(self, job: Job, performance: Performance, seconds: float, *, given_up: bool = False) -> None:
+        """Tell that a job is over.
+
+        Args:
+            job: The job.
+            performance: What came of it.
+            seconds: How long it took.
+            given_up: Whether its code goes on all the same.
+        """
         if os.getpid() != self._pid:
             # A process that the job forked came back out of it: it must not speak in the performer's name.
             os._exit(0)
-        self._tell_ended(job, performance)
-
-    def _tell_ended(self, job: Job, performance: Performance) -> None:
         # What the job printed is to be seen now, and not when this process ends.
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
             except (OSError, ValueError, AttributeError):
                 continue  # the job closed it, or put something else in its place
-        outcomes = wire.write_outcomes(performance.outcomes)
-        self._sock.sendall(pack((wire.ENDED, job.id, outcomes)))
+        self._say((wire.ENDED, job.id, wire.write_outcomes(performance.outcomes), seconds, given_up))
 
-    def _tell_claimed(self, jobs: Sequence[ClaimedJob] | None) -> None:
+    def _tell_claimed(self, id: int, jobs: Sequence[ClaimedJob] | None) -> None:
         if jobs is None:
-            self._sock.sendall(pack((wire.CLAIMING,)))
+            self._say((wire.CLAIMING, id))
         else:
-            self._sock.sendall(pack((wire.CLAIMED, [wire.write_job(job, 0.0) for job in jobs])))
+            self._say((wire.CLAIMED, id, [wire.write_job(job, 0.0) for job in jobs]))
+
+    def _say(self, message: object) -> None:
+        packed = pack(message)
+        with self._speaking:
+            self._stream.sendall(packed)
+
+
+def perform_one_by_one(hand: Hand, capacity: int) -> None:  # noqa: ARG001  # it is 1
+    """Perform jobs one after the other until there are no more."""
+    hand.hello()
+    while (received := hand.receive()) is not None:
+        job, claimed_at, last = received
+        began = time.perf_counter()
+        performance = perform(job, claimed_at)
+        hand.ended(job, performance, time.perf_counter() - began)
+        if last:
+            return

@@ -26,6 +26,10 @@ SPAWN = b"S"
 KILL = b"K"
 ALL = 2**32 - 1
 
+HOW = struct.Struct("<cH")
+"""What a performer is told first, in a message of its own: its kind by its first letter, and how many jobs it
+performs at a time."""
+
 UNKNOWN = -1
 """The exit code of a performer whose end nobody saw."""
 

@@ -2,7 +2,7 @@
 
 It is started as ``python -m minion_core.executors.zygote FD`` with one end of a socket pair. First it is
 sent how to find the application, and answers that it is ready, or why not. Then each order is five bytes:
-``S`` and a number, with a socket passed along, forks a performer of that number; ``K`` and a number kills
+``S`` and a number, with two sockets passed along, forks a performer of that number; ``K`` and a number kills
 the process group of that performer (``ALL`` means each of them), any other byte is a signal's number to send
 to it. It tells which processes it forked and how they ended. When the supervisor is gone, it ends its
 performers and itself.
@@ -22,19 +22,54 @@ import socket
 import sys
 import threading
 import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from minion_core.application import load_app
 from minion_core.errors import ApplicationError
 from minion_core.executors.frames import Reader, pack
-from minion_core.executors.performer import Performer
-from minion_core.executors.wire import ALL, BROKEN, EXITED, KILL, ORDER, READY, SPAWN, SPAWNED, UNKNOWN
+from minion_core.executors.performer import Hand, perform_one_by_one
+from minion_core.executors.wire import (
+    ALL,
+    BROKEN,
+    EXITED,
+    HOW,
+    KILL,
+    ORDER,
+    READY,
+    SPAWN,
+    SPAWNED,
+    UNKNOWN,
+)
+from minion_core.task import Task
 
 if TYPE_CHECKING:
     from minion_core.minion import Minion
 
 logger = logging.getLogger(__name__)
+
+Perform: TypeAlias = Callable[[Hand, int], None]
+
+
+def _in_threads() -> Perform:
+    from minion_core.executors.threads import perform_in_threads  # noqa: PLC0415  # seldom needed
+
+    return perform_in_threads
+
+
+def _in_event_loop() -> Perform:
+    from minion_core.executors.event_loop import perform_in_event_loop  # noqa: PLC0415  # asyncio is large
+
+    return perform_in_event_loop
+
+
+_PERFORMERS: Mapping[bytes, Callable[[], Perform]] = {
+    b"p": lambda: perform_one_by_one,
+    b"t": _in_threads,
+    b"a": _in_event_loop,
+}
+"""How to perform, by the first letter of the kind of executor."""
 
 _RESET = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGCHLD", "SIGALRM", "SIGUSR1", "SIGUSR2")
 
@@ -96,7 +131,7 @@ class Zygote:
                 config["app"],
                 ", ".join(others),
             )
-        self._tell(READY, sorted(self._minion.tasks))
+        self._tell(READY, _describe(self._minion.tasks.values(), config["default"]))
         return True
 
     def _receive_config(self) -> dict[str, Any] | None:
@@ -117,12 +152,12 @@ class Zygote:
             self._reap()
         if self._sock not in readable:
             return True
-        order, sockets, _, _ = socket.recv_fds(self._sock, ORDER.size, 1)
+        order, sockets, _, _ = socket.recv_fds(self._sock, ORDER.size, 2)
         if len(order) < ORDER.size:
             return False
         letter, number = ORDER.unpack(order)
         if letter == SPAWN:
-            self._spawn(number, socket.socket(fileno=sockets[0]))
+            self._spawn(number, [socket.socket(fileno=each) for each in sockets])
         elif letter == KILL:
             self._kill(number)
         elif number in self._pids:
@@ -135,25 +170,25 @@ class Zygote:
             if number in (each, ALL):
                 _kill_group(pid, signal.SIGKILL)
 
-    def _spawn(self, number: int, sock: socket.socket) -> None:
+    def _spawn(self, number: int, sockets: Sequence[socket.socket]) -> None:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()  # or the child would write it once more
         try:
             pid = os.fork()
         except OSError as error:
             logger.error("No performer could be forked: %s", error)  # noqa: TRY400  # one line
-            sock.close()
+            _close(sockets)
             self._tell(EXITED, number, 0, 255, 0)
             return
         if pid == 0:
-            self._become_performer(sock)
+            self._become_performer(*sockets)
         with suppress(OSError):
             os.setpgid(pid, pid)  # the child does so too: whoever comes first
-        sock.close()
+        _close(sockets)
         self._pids[number] = pid
         self._tell(SPAWNED, number, pid)
 
-    def _become_performer(self, sock: socket.socket) -> None:
+    def _become_performer(self, line: socket.socket, stream: socket.socket) -> None:
         code = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -165,7 +200,10 @@ class Zygote:
             for inherited in (self._sock, self._wake, self._woken):
                 inherited.close()
             if self._minion is not None:
-                Performer(sock, self._minion, self._worker_id).run()
+                kind, capacity = HOW.unpack(line.recv(HOW.size))
+                run = _PERFORMERS[kind]()
+                run(Hand(line, stream, self._minion, self._worker_id), capacity)
+                self._minion.close()
             code = 0
         except (BrokenPipeError, ConnectionResetError):
             code = 0  # the supervisor is gone
@@ -173,9 +211,9 @@ class Zygote:
             logger.exception("Performer %d broke", os.getpid())
         finally:
             # No more of what the zygote would do at its end: those are not this process's affairs.
-            for stream in (sys.stdout, sys.stderr):
+            for output in (sys.stdout, sys.stderr):
                 with suppress(Exception):
-                    stream.flush()
+                    output.flush()
             os._exit(code)
 
     def _reap(self) -> None:
@@ -197,6 +235,16 @@ class Zygote:
             self._tell(
                 EXITED, number, pid, ended.si_status if exited else 0, 0 if exited else ended.si_status
             )
+
+
+def _describe(tasks: Iterable[Task[..., Any]], default: str) -> dict[str, tuple[Any, ...]]:
+    """Tell the fields of ``TaskInfo`` for each task."""
+    return {task.name: (task.kind(default), task.limit, task.timeout) for task in tasks}
+
+
+def _close(sockets: Sequence[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
 
 
 def _kill_group(pid: int, number: int) -> None:

@@ -11,12 +11,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
 from minion_core.errors import ApplicationError
-from minion_core.executors import wire
+from minion_core.executors import TaskInfo, wire
 from minion_core.executors.frames import Channel, pack
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ CLOSE_TIMEOUT = 5.0
 
 
 class Listener(Protocol):
-    """Who is told what the zygote says."""
+    """Who is told what the zygote says; of performers, what concerns its own."""
 
     def spawned(self, number: int, pid: int) -> None:
         """A performer was forked."""
@@ -34,8 +34,8 @@ class Listener(Protocol):
     def exited(self, number: int, pid: int, exit_code: int, signal_number: int) -> None:
         """A performer has ended."""
 
-    def zygote_ready(self) -> None:
-        """The application is imported: performers can be forked."""
+    def zygote_ready(self, tasks: Mapping[str, TaskInfo]) -> None:
+        """The application is imported, perhaps anew: performers can be forked."""
 
     def zygote_lost(self) -> None:
         """The zygote has died; nobody will tell how its performers end."""
@@ -47,14 +47,24 @@ class ZygoteLink:
     Attributes:
         ready: Whether it has imported the application.
         alive: Whether there is one.
-        tasks: The names of the tasks that the application has registered.
     """
 
-    def __init__(self, app: str, url: str, worker_id: int) -> None:
-        self._config = {"app": app, "url": url, "worker_id": worker_id}
+    def __init__(self, app: str, url: str, worker_id: int, **more: Any) -> None:
+        """Start nothing yet.
+
+        Args:
+            app: Where the application is: ``module:attribute``.
+            url: Where the queue is; passed on over a socket, so that no password shows in a process list.
+            worker_id: In whose name jobs that are being performed claim others.
+            **more: What else it is told: ``default``, the kind of executor for tasks that name none,
+                ``plugins``, those to register, and ``reload``, whether it watches the code.
+        """
+        self._config = {"app": app, "url": url, "worker_id": worker_id, **more}
         self.ready = False
         self.alive = False
-        self.tasks: Sequence[str] = ()
+        self._listeners: list[Listener] = []
+        self._owners: dict[int, Listener] = {}
+        self._last_number = 0
         self._was_ready = False
         self._failures = 0
         self._restart_at: float | None = None
@@ -64,10 +74,23 @@ class ZygoteLink:
         self._channel: Channel
         self._process: subprocess.Popen[bytes]
 
-    def start(self, selector: selectors.BaseSelector, listener: Listener) -> None:
+    def subscribe(self, listener: Listener) -> None:
+        """Tell a listener from now on."""
+        self._listeners.append(listener)
+
+    def new_number(self, owner: Listener) -> int:
+        """Answer the number of a performer to be forked, whose owner hears of it."""
+        self._last_number += 1
+        self._owners[self._last_number] = owner
+        return self._last_number
+
+    def forget(self, number: int) -> None:
+        """Tell nobody of a performer that was not forked."""
+        self._owners.pop(number, None)
+
+    def start(self, selector: selectors.BaseSelector) -> None:
         """Start it; it says by itself when it is ready."""
         self._selector = selector
-        self._listener = listener
         self._sock, theirs = socket.socketpair()
         with theirs:
             # In a process group of its own, out of reach of the terminal's Ctrl-C.
@@ -81,15 +104,15 @@ class ZygoteLink:
         self.alive = True
         self._channel.send(pack({**self._config, **_surroundings()}))
 
-    def order(self, letter: bytes, number: int, passed: socket.socket | None = None) -> bool:
+    def order(self, letter: bytes, number: int, passed: Sequence[int] = ()) -> bool:
         """Give an order; ``False`` when nobody is there to take it."""
         if not self.alive or (letter == wire.SPAWN and not self.ready):
             return False
         sent = wire.ORDER.pack(letter, number)
         try:
-            if passed is None:
+            if not passed:
                 return self._sock.send(sent) == len(sent)
-            return socket.send_fds(self._sock, [sent], [passed.fileno()]) == len(sent)
+            return socket.send_fds(self._sock, [sent], list(passed)) == len(sent)
         except OSError:
             return False  # full or gone; if gone, reading will say so
 
@@ -97,7 +120,7 @@ class ZygoteLink:
         """Start it anew when that is due; answer when it will be."""
         if self._restart_at is not None and now >= self._restart_at:
             self._restart_at = None
-            self.start(self._selector, self._listener)
+            self.start(self._selector)
         return self._restart_at
 
     def close(self) -> None:
@@ -118,18 +141,21 @@ class ZygoteLink:
     def _said(self, message: Sequence[Any]) -> None:
         match message:
             case (wire.READY, tasks):
-                self.tasks = tasks
                 self.ready = self._was_ready = True
-                self._listener.zygote_ready()
+                known = {name: TaskInfo(*info) for name, info in tasks.items()}
+                for listener in self._listeners:
+                    listener.zygote_ready(known)
             case (wire.BROKEN, error, told):
                 logger.error("The application cannot be used: %s\n%s", error, told.rstrip())
                 if not self._was_ready:
                     raise ApplicationError(error)
             case (wire.SPAWNED, number, pid):
-                self._listener.spawned(number, pid)
+                if (owner := self._owners.get(number)) is not None:
+                    owner.spawned(number, pid)
             case (wire.EXITED, number, pid, exit_code, signal_number):
                 self._failures = 0
-                self._listener.exited(number, pid, exit_code, signal_number)
+                if (owner := self._owners.pop(number, None)) is not None:
+                    owner.exited(number, pid, exit_code, signal_number)
 
     def _ended(self) -> None:
         self.alive = self.ready = False
@@ -144,7 +170,8 @@ class ZygoteLink:
             "The process that forks performers has ended (%s); the next in %.1f s", self._how(), delay
         )
         self._restart_at = time.monotonic() + delay
-        self._listener.zygote_lost()
+        for listener in self._listeners:
+            listener.zygote_lost()
         if not self._was_ready and self._failures > 3:
             raise ApplicationError(f"the worker's processes cannot be started ({self._how()})")
 
