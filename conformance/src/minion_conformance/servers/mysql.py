@@ -9,6 +9,8 @@ databases. ``python -m minion_conformance.servers.mysql`` prepares both programs
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 import shutil
 import socket
@@ -16,9 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 from urllib.parse import unquote, urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -83,6 +85,14 @@ class Server:
         return server
 
     @classmethod
+    def shared(cls) -> Self:
+        """Answer a server for all tests of this process, started when it is first asked for."""
+        if cls not in _shared:
+            _shared[cls] = cls.start()
+            atexit.register(_shared[cls].stop)
+        return cast("Self", _shared[cls])
+
+    @classmethod
     def installed(cls) -> str:
         """Install the server's program if need be, and answer its version."""
         raise NotImplementedError
@@ -117,6 +127,15 @@ class Server:
         self._databases.append(name)
         parts = urlsplit(self.url)
         return urlunsplit((parts.scheme, parts.netloc, f"/{name}", parts.query, ""))
+
+    @contextlib.contextmanager
+    def database(self, definition: str = "") -> Iterator[str]:
+        """Make a database that lasts as long as the context."""
+        url = self.new_database(definition)
+        try:
+            yield url
+        finally:
+            self.drop_database(url)
 
     def drop_database(self, url: str) -> None:
         """Drop a database that ``new_database`` made."""
@@ -162,13 +181,13 @@ class Server:
 
     def resume(self) -> None:
         """Start the server on its folder, also after ``kill``; come back when it answers."""
-        assert self._folder is not None
-        log = self._folder / "server.log"
+        folder = self._own_folder()
+        log = folder / "server.log"
         with log.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603
                 self._command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
             )
-        (self._folder / "server.pid").write_text(str(self._process.pid))
+        (folder / "server.pid").write_text(str(self._process.pid))
         deadline = time.monotonic() + PATIENCE
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -177,15 +196,15 @@ class Server:
 
     def kill(self) -> None:
         """Kill the server as a crash would."""
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
+        process = self._own_process()
+        process.kill()
+        process.wait()
 
     def shut_down(self) -> None:
         """Let the server end in good order; ``resume`` starts it again."""
-        assert self._process is not None
-        self._process.terminate()
-        self._process.wait(PATIENCE)
+        process = self._own_process()
+        process.terminate()
+        process.wait(PATIENCE)
 
     def stop(self) -> None:
         """End the server and remove its folder, or drop what was made on a server that is not ours."""
@@ -199,12 +218,26 @@ class Server:
             if self._keeper is not None:
                 self._keeper.wait()
 
+    def _own_folder(self) -> Path:
+        if self._folder is None:
+            raise RuntimeError(f"{self.variable} names this server: it is not ours to start and stop")
+        return self._folder
+
+    def _own_process(self) -> subprocess.Popen[bytes]:
+        self._own_folder()
+        if self._process is None:
+            raise RuntimeError("the server was not started")
+        return self._process
+
     def _answers(self) -> bool:
         try:
             with socket.create_connection(("127.0.0.1", self.port), 1) as connection:
                 return bool(connection.recv(1))
         except OSError:
             return False
+
+
+_shared: dict[type[Server], Server] = {}
 
 
 class MariaDB(Server):
@@ -214,7 +247,7 @@ class MariaDB(Server):
     variable = "MINION_TEST_MARIADB_URL"
 
     @classmethod
-    def installed(cls) -> str:
+    def installed(cls) -> str:  # noqa: D102 - see Server
         if _program("mariadbd") is None:
             install("mariadb-server")
         program = _program("mariadbd")
@@ -226,10 +259,7 @@ class MariaDB(Server):
     def _prepare(cls, port: int) -> tuple[Path, list[str]]:
         cls.installed()
         folder = Path(tempfile.mkdtemp(prefix="minion-mariadb-"))
-        if os.geteuid() != 0:
-            user = []
-        else:
-            user = ["--user=root"]
+        user = ["--user=root"] if os.geteuid() == 0 else []
         _check_run(
             [
                 _program("mariadb-install-db") or "mariadb-install-db",
@@ -250,7 +280,7 @@ class MySQL(Server):
     variable = "MINION_TEST_MYSQL_URL"
 
     @classmethod
-    def installed(cls) -> str:
+    def installed(cls) -> str:  # noqa: D102
         _root, program = cls._program()
         return _version(program)
 
