@@ -188,7 +188,8 @@ def test_nobody_is_told_while_nobody_waits_and_one_is_told_once(backend: PgBacke
         started.wait()
         time.sleep(0.5)
         for _ in range(20):
-            backend.enqueue([NewJob("t", queue="another")])
+            backend.enqueue([NewJob("u", queue="another")])
+            backend.enqueue([NewJob("t")])
         backend.enqueue([NewJob("u", delay=100)])
         assert ear.count() == 0, "not for what does not concern it"
         began = time.monotonic()
@@ -216,7 +217,9 @@ def test_a_released_child_wakes(backend: PgBackend, url: str) -> None:
 
 
 def test_a_waiter_that_was_killed_is_forgotten(backend: PgBackend, sql: Callable[..., list[Any]]) -> None:
-    sql("INSERT INTO minion_waiters (queues, until) VALUES ('{default}', NOW() - INTERVAL '1 minute')")
+    sql(
+        "INSERT INTO minion_waiters (queues, tasks, until) VALUES ('{q}', '{t}', NOW() - INTERVAL '1 minute')"
+    )
     backend.repair(1800, 100, 100)
     assert sql("SELECT * FROM minion_waiters") == []
 

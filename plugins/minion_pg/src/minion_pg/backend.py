@@ -312,9 +312,7 @@ class PgBackend(SqlBackend):
 
     def _enqueue_and_wake(self, work: Work, jobs: Sequence[NewJob]) -> list[Enqueued]:
         answers = storing.enqueue(work, jobs)
-        wake = storing.claimable_queues(jobs)
-        if wake:
-            work.driver.execute("SELECT MINION_WAKE(%s)", (wake,))
+        storing.wake(work.driver, jobs)
         return answers
 
     def _enqueue_on(self, connection: Any, jobs: Sequence[NewJob]) -> list[Enqueued]:
@@ -452,11 +450,11 @@ class PgBackend(SqlBackend):
         """Write down that we wait, unless that still stands there."""
         answer: int = self._once(
             lambda driver: driver.execute(
-                """INSERT INTO minion_waiters (id, queues, until)
-                VALUES (COALESCE(%s, NEXTVAL('minion_waiters_id_seq')), %s,
+                """INSERT INTO minion_waiters (id, queues, tasks, until)
+                VALUES (COALESCE(%s, NEXTVAL('minion_waiters_id_seq')), %s, %s,
                     STATEMENT_TIMESTAMP() + %s * INTERVAL '1 second')
                 ON CONFLICT (id) DO UPDATE SET until = EXCLUDED.until RETURNING id""",
-                (waiter, list(options.queues), timeout + self.poll_interval),
+                (waiter, list(options.queues), list(options.tasks), timeout + self.poll_interval),
             ).fetchone()[0]
         )
         return answer
@@ -508,8 +506,7 @@ class PgBackend(SqlBackend):
             super().reset(locks=True)
 
 
-_NOTIFY_IF_ANYBODY_WAITS = """PG_NOTIFY('minion.job', '') WHERE EXISTS (SELECT 1 FROM minion_waiters)
-    OR EXISTS (SELECT 1 FROM minion_workers WHERE NOT ours)"""
+_NOTIFY_IF_ANYBODY_WAITS = f"PG_NOTIFY('minion.job', '') WHERE {storing.ANYBODY_WAITS}"
 
 _SETTLERS: dict[type[Outcome], Any] = {
     Finished: settling.finish,

@@ -200,13 +200,14 @@ _ADDITIONS = (
     """CREATE UNLOGGED TABLE minion_waiters (
         id     BIGSERIAL PRIMARY KEY,
         queues TEXT[] NOT NULL,
+        tasks  TEXT[] NOT NULL,
         until  TIMESTAMP WITH TIME ZONE NOT NULL
     )""",
     "CREATE INDEX minion_workers_not_ours ON minion_workers (id) WHERE NOT ours",
 )
 
 _FUNCTIONS = (
-    """CREATE FUNCTION minion_wake(names TEXT[]) RETURNS VOID AS $$
+    """CREATE FUNCTION minion_wake(in_queues TEXT[], of_tasks TEXT[] DEFAULT NULL) RETURNS VOID AS $$
     BEGIN
         IF EXISTS (SELECT 1 FROM minion_workers WHERE NOT ours) THEN
             NOTIFY "minion.job";
@@ -214,7 +215,9 @@ _FUNCTIONS = (
         END IF;
         -- Those whom another transaction is waking already are passed over.
         DELETE FROM minion_waiters WHERE id IN (
-            SELECT id FROM minion_waiters WHERE queues && names FOR UPDATE SKIP LOCKED);
+            SELECT id FROM minion_waiters
+            WHERE queues && in_queues AND (of_tasks IS NULL OR tasks && of_tasks)
+            FOR UPDATE SKIP LOCKED);
         IF FOUND THEN
             NOTIFY "minion.job";
         END IF;
@@ -343,7 +346,7 @@ _FUNCTIONS = (
     $$ LANGUAGE plpgsql""",
     """CREATE OR REPLACE FUNCTION minion_jobs_notify_workers() RETURNS TRIGGER AS $$
     BEGIN
-        PERFORM minion_wake(ARRAY[NEW.queue]);
+        PERFORM minion_wake(ARRAY[NEW.queue], ARRAY[NEW.task]);
         RETURN NULL;
     END;
     $$ LANGUAGE plpgsql""",
@@ -376,7 +379,7 @@ _FUNCTIONS = (
                 PERFORM minion_take_key(NEW.id);
             END IF;
             IF NEW.delayed <= NOW() THEN
-                PERFORM minion_wake(ARRAY[NEW.queue]);
+                PERFORM minion_wake(ARRAY[NEW.queue], ARRAY[NEW.task]);
             END IF;
         ELSIF NEW.state = 'active' THEN
             IF NEW.lease IS NOT NULL OR NEW.due IS NOT NULL OR NEW.exit_status IS NOT NULL THEN

@@ -70,15 +70,22 @@ def _insert(same: tuple[str, ...], varying: tuple[str, ...], *, timed: bool, tai
 
 
 MADE = " SELECT ARRAY_AGG(id ORDER BY id) FROM made"
-MADE_AND_WAKE = " SELECT ARRAY_AGG(id ORDER BY id), MINION_WAKE(%(wake)s) FROM made"
+ANYBODY_WAITS = """EXISTS (SELECT 1 FROM minion_waiters)
+    OR EXISTS (SELECT 1 FROM minion_workers WHERE NOT ours)"""
+"""Looked at before ``minion_wake`` is called: most of the time nobody does."""
+
+MADE_AND_WAKE = (
+    f" SELECT ARRAY_AGG(id ORDER BY id), CASE WHEN {ANYBODY_WAITS}"
+    " THEN MINION_WAKE(%(in_queues)s, %(of_tasks)s) END FROM made"
+)
 
 
 def insert_plain(driver: Any, jobs: Sequence[NewJob], now: Any) -> list[int]:
     """Insert plain jobs, wake who waits for them, and answer their ids in the order given."""
     columns = {name: [getter(job) for job in jobs] for name, getter in _PLAIN.items()}
     text, values = _statement(columns, timed=False, tail="RETURNING id")
-    queues = columns["queue"]
-    values |= {"now": now, "count": len(jobs), "wake": sorted(set(queues))}
+    values |= {"now": now, "count": len(jobs)}
+    values |= {"in_queues": sorted(set(columns["queue"])), "of_tasks": sorted(set(columns["task"]))}
     (ids, _) = driver.execute(text + MADE_AND_WAKE, values).fetchone()
     return list(ids)
 
@@ -181,9 +188,14 @@ def enqueue(work: Work, jobs: Sequence[NewJob], *, lock: bool = True) -> list[En
     return made
 
 
-def claimable_queues(rows: Sequence[NewJob]) -> list[str]:
-    """Answer the queues in which something may be claimable as soon as these jobs are stored."""
-    return sorted({job.queue for job in rows if job.delay == 0})
+def wake(driver: Any, jobs: Sequence[NewJob]) -> None:
+    """Wake who waits for what may be claimable as soon as these jobs are stored."""
+    now = [job for job in jobs if job.delay == 0]
+    if now:
+        driver.execute(
+            f"SELECT MINION_WAKE(%s, %s) WHERE {ANYBODY_WAITS}",
+            (sorted({job.queue for job in now}), sorted({job.task for job in now})),
+        )
 
 
 def _insert_with_key(work: Work, row: Mapping[str, Any], now: Any) -> Enqueued:
