@@ -8,7 +8,7 @@ SOURCES := $(addsuffix /src,$(PACKAGES))
 TESTS := -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types tests bench format clean
+.PHONY: help demo test lint types servers tests bench format clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -26,8 +26,12 @@ lint: $(VENV)/installed ## Check style and format
 types: $(VENV)/installed ## Check types
 	MYPYPATH=$$(echo $(SOURCES) | tr ' ' ':') $(BIN)/mypy $(SOURCES) examples benchmarks
 
-tests: $(VENV)/installed ## Run only the tests
+servers: $(VENV)/installed ## Install the database servers that the tests use, where this machine allows it
+	@$(BIN)/python tests/install_servers.py
+
+tests: servers ## Run only the tests
 	$(BIN)/pytest $(TESTS)
+	@$(BIN)/python tests/install_servers.py --say
 
 bench: $(VENV)/installed ## Measure a backend beside its raw driver: make bench URL=sqlite:///bench.db
 	$(BIN)/python benchmarks/backend.py $(or $(URL),sqlite:///bench.db)
