@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from minion_conformance.rig import Rig
 
 
-class Violation(AssertionError):  # noqa: N818, it names what happened
+class Violation(AssertionError):
     """A clause is broken; the message is the rule that does not hold, and how it was seen."""
 
 
-class NotRun(Exception):  # noqa: N818, it names what happened
+class NotRun(Exception):
     """A check could not be run for want of something that only the author can give."""
 
 
@@ -25,7 +25,7 @@ class Inconclusive(NotRun):
     """Chance did not bring about what was to be tried; it may when tried again."""
 
 
-class Sealed(TypeError):  # noqa: N818, it names what happened
+class Sealed(TypeError):
     """Somebody tried to change the suite instead of the store."""
 
 

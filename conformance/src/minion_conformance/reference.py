@@ -523,7 +523,6 @@ class ReferenceBackend(Backend):
                 store.end_lease(job, now)
             stuck = [job for job in store.jobs.values() if self._stuck(store, job, stuck_after, now)]
             for job in stuck:
-                store.fail(job, STUCK_IN_QUEUE, now)
                 store.end(job, State.FAILED, now, f'"{STUCK_IN_QUEUE}"', 1)
             removed = [
                 job.id for job in store.jobs.values() if self._done_with(store, job, remove_after, now)
@@ -567,7 +566,7 @@ class ReferenceBackend(Backend):
     def _is_lost(self, store: Store, job: StoredJob) -> bool:
         return (
             job.state == State.ACTIVE
-            and job.lease is None
+            and job.grabbed_until is None
             and job.queue != FOREGROUND_QUEUE
             and job.worker not in store.workers
         )

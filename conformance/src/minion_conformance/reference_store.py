@@ -175,6 +175,7 @@ class Store:
         job.finished = now
         job.result = result
         job.exit_status = exit_status
+        job.grabbed_until = None
 
     def give_back(self, job: StoredJob, delayed: datetime) -> None:
         """Return a job to ``inactive`` (SET-09)."""

@@ -68,7 +68,7 @@ class Target:
     erase: bool = False
 
 
-class NotEmpty(MinionError):  # noqa: N818, it names what was found
+class NotEmpty(MinionError):
     """The store holds something, and nobody said that it may be erased."""
 
 

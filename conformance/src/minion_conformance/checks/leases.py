@@ -56,6 +56,7 @@ def extended_only_within_the_fence(rig: Rig) -> None:
     rig.near("a refused extension changes nothing", rig.job(claim.id).grabbed_until, rig.clock.after(10))
     rig.equal("a refused extension changes nothing", rig.job(waiting).grabbed_until, None)
     rig.end(Finished(claim.id, 0))
+    rig.equal("a job that has ended is held by no lease", rig.job(claim.id).grabbed_until, None)
     rig.equal("not for a finished job", rig.backend.extend_lease(claim.id, 0, 60), False)
 
 
@@ -216,6 +217,18 @@ def with_a_lease(rig: Rig) -> None:
     rig.equal("a job with a lease is not lost with its worker", [lost.id for lost in found.lost], [plain.id])
     rig.equal("a job with a lease is held by it alone", rig.job(leased.id).state, State.ACTIVE)
     rig.equal("it can be settled when its worker is gone", rig.settle(Finished(leased.id, 0)), [True])
+
+
+@check("LEASE-01")
+def given_to_an_attempt_without(rig: Rig) -> None:
+    claim = rig.active()
+    rig.equal("an attempt that had no lease gets one", rig.backend.extend_lease(claim.id, 0, 60), True)
+    rig.near("an attempt that had no lease gets one", rig.job(claim.id).grabbed_until, rig.clock.after(60))
+    rig.backend.unregister_worker(rig.worker)
+    rig.equal("from then on it is held by its lease", rig.backend.repair(60, NEVER, NEVER).lost, [])
+    rig.clock.advance(60)
+    rig.equal("its lease ends", rig.claimed(), [claim.id])
+    rig.equal("its next attempt has none", rig.job(claim.id).grabbed_until, None)
 
 
 @check("LEASE-03")

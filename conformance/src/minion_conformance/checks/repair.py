@@ -255,6 +255,7 @@ def overdue(rig: Rig) -> None:
     rig.near("its end is now", job.finished, rig.clock())
     rig.true("it has an exit status that says so", job.exit_status, f"it is {job.exit_status}")
     rig.equal("it is not retried", (job.retries, job.worker), (0, None))
+    rig.equal("no attempt was made, so none is recorded", rig.backend.failure_log(now), [])
     rig.equal("a delayed job is not overdue by then", rig.job(later).state, State.INACTIVE)
     rig.clock.advance(60)
     rig.equal("overdue counts from `delayed`", _repair(rig, stuck_after=100).stuck, 1)

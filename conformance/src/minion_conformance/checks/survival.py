@@ -402,7 +402,7 @@ def a_store_that_cannot_be_reached(rig: Rig) -> None:
     )
 
 
-class _Works(Exception):  # noqa: N818, no error
+class _Works(Exception):
     """A call that came back."""
 
 

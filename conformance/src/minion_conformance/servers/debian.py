@@ -22,7 +22,7 @@ INSTALL = "DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends 
 UNPACK = "for deb in /var/cache/apt/archives/*.deb; do dpkg -x $deb / || exit; done; ldconfig; apt-get clean"
 
 
-class Missing(Exception):  # noqa: N818 - read as a sentence where it is caught
+class Missing(Exception):
     """A server cannot be had on this machine; the message says what to install, or what to set."""
 
 

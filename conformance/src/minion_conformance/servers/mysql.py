@@ -31,7 +31,7 @@ PATIENCE = 60
 PASSWORD = "not-a-secret"  # noqa: S105 - of an account that lives as long as the tests, on loopback
 
 # What kill -9 of the server must not lose is safe with the operating system; only a loss of power is not.
-FAST = ("--innodb-flush-log-at-trx-commit=2", "--sync-binlog=0", "--innodb-doublewrite=0")
+FAST = ("--innodb-flush-log-at-trx-commit=2", "--sync-binlog=0")
 
 
 class Server:
