@@ -217,7 +217,7 @@ def test_locks_are_common(both: tuple[PgBackend, Perl]) -> None:
     assert [lock.name for lock in backend.list_locks(0, 9).items] == ["one"]
 
 
-def test_workers_and_commands_are_common(both: tuple[PgBackend, Perl]) -> None:
+def test_workers_and_commands_are_common(both: tuple[PgBackend, Perl], sql: Callable[..., list[Any]]) -> None:
     backend, perl = both
     perl("worker", "register")
     ours = backend.register_worker(None, "host", 4711, {"jobs": 3})
@@ -231,6 +231,7 @@ def test_workers_and_commands_are_common(both: tuple[PgBackend, Perl]) -> None:
     assert backend.broadcast("stop", [1, {"two": 2}])
     assert backend.receive(ours) == [["jobs", 4], ["stop", 1, {"two": 2}]]
     assert perl("backend", "receive", theirs) == [["stop", 1, {"two": 2}]]
+    assert sql("SELECT id FROM minion_workers WHERE NOT ours") == [(theirs,)]
     perl("worker", "unregister")
     assert backend.list_workers(0, 9, WorkerFilter()).total == 1
 

@@ -7,7 +7,8 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import psycopg
@@ -37,7 +38,7 @@ from minion_core.records import (
 from minion_core.sql import SqlBackend, Tables, Work
 from minion_core.sql import settling as toolkit_settling
 from minion_core.sql.backend import PAUSE, TRIES, CommitUnknown
-from minion_pg import claiming, settling, storing
+from minion_pg import claiming, settling, storing, waking
 from minion_pg.columns import TYPES
 from minion_pg.connecting import (
     HOT_PLANNING,
@@ -51,7 +52,7 @@ from minion_pg.connecting import (
     show_url,
 )
 from minion_pg.migrations import MIGRATIONS, MOJO_NEWEST, MOJO_OLDEST, SWEEP
-from minion_pg.waking import Listener, sleep
+from minion_pg.waking import Listener
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -61,11 +62,9 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 OLDEST_SERVER = 13
-LOOK_AT_CLOCK = 0.01
-"""Seconds between two looks at a clock of the caller's, which may leap."""
 
-LOOK_AGAIN = 0.03
-"""Seconds after which somebody who began to wait looks once more, for what was stored at that moment."""
+WORTH_ESTIMATING = 50_000
+"""Of fewer rows than this, counting takes no time."""
 
 RELATION_MISSING = "42P01"
 MIGRATION_LOCK = 0x6D696E696F6E
@@ -103,7 +102,7 @@ class PgBackend(SqlBackend):
         self.tables.jobs.append_column(
             sa.Column("touched", sa.Integer, default=1, onupdate=sa.literal_column("minion_jobs.touched + 1"))
         )
-        self.tables.workers.append_column(sa.Column("ours", sa.Boolean, default=True, onupdate=True))
+        self.tables.workers.append_column(sa.Column("ours", sa.Boolean, default=True))
 
     # -- Connections --------------------------------------------------------------------------------------
 
@@ -289,6 +288,17 @@ class PgBackend(SqlBackend):
         ).fetchone()
         return int(row[0])
 
+    def estimate_terminal_jobs(self, work: Work) -> Mapping[str, int]:
+        rows, values, shares = work.driver.execute(
+            """SELECT reltuples, most_common_vals::TEXT::TEXT[], most_common_freqs
+            FROM pg_class LEFT JOIN pg_stats ON pg_stats.tablename = relname AND attname = 'state'
+                AND schemaname = relnamespace::REGNAMESPACE::TEXT
+            WHERE pg_class.oid = 'minion_jobs'::REGCLASS"""
+        ).fetchone()
+        if rows < WORTH_ESTIMATING or not values:
+            return {}
+        return {state: int(rows * share) for state, share in zip(values, shares, strict=True)}
+
     def read_uptime(self, work: Work) -> float | None:
         row = work.driver.execute("SELECT EXTRACT(EPOCH FROM CLOCK_TIMESTAMP() - PG_POSTMASTER_START_TIME())")
         return float(row.fetchone()[0])
@@ -328,24 +338,30 @@ class PgBackend(SqlBackend):
                 raise self.translate(error) from error
 
     def dequeue(self, worker_id: int, options: DequeueOptions) -> list[ClaimedJob]:
-        claimed: list[ClaimedJob] = []
         if not options.tasks or not options.queues or options.limit < 1:
-            return claimed
+            return []
+        return self._claim(self._once, worker_id, options)
+
+    def claim(self, work: Work, worker_id: int, options: DequeueOptions) -> list[ClaimedJob]:
+        return self._claim(lambda function: function(work.driver), worker_id, options)
+
+    def _claim(self, run: Callable[..., Any], worker_id: int, options: DequeueOptions) -> list[ClaimedJob]:
+        claimed: list[ClaimedJob] = []
         text = claiming.claim_statement(options)
         values = claiming.parameters(options, self._instant())
         values |= {"worker": worker_id, "look": True, "limit": options.limit}
         while True:
             try:
-                rows = self._once(lambda driver: driver.execute(text, values).fetchall())
+                rows = run(lambda driver: driver.execute(text, values).fetchall())
                 overdue, wanting, *_ = rows[0]
                 got = [claiming.claimed_job(row[2:]) for row in rows if row[2] is not None]
                 claimed += got
                 if overdue:
                     # What others have in hand is left to them.
-                    values["look"] = self._sweep()[0] > 0
+                    values["look"] = run(self._sweep)[0] > 0
                     continue
                 values["limit"] -= len(got)
-                if not wanting or not (self._judge(wanting) or got) or not values["limit"]:
+                if not wanting or not (run(partial(self._judge, wanting)) or got) or not values["limit"]:
                     break
             except BackendError:
                 if not claimed:
@@ -354,25 +370,18 @@ class PgBackend(SqlBackend):
         claimed.sort(key=lambda job: (-job.priority, job.id))
         return claimed
 
-    def claim(self, work: Work, worker_id: int, options: DequeueOptions) -> list[ClaimedJob]:
-        raise NotImplementedError  # dequeue does it without a transaction around
-
-    def _sweep(self) -> tuple[int, int]:
-        swept: tuple[int, int] = self._once(
-            lambda driver: driver.execute(
-                "SELECT swept, ended FROM MINION_SWEEP(COALESCE(%s::TIMESTAMPTZ, STATEMENT_TIMESTAMP()))",
-                (self._instant(),),
-            ).fetchone()
-        )
+    def _sweep(self, driver: Any) -> tuple[int, int]:
+        swept: tuple[int, int] = driver.execute(
+            "SELECT swept, ended FROM MINION_SWEEP(COALESCE(%s::TIMESTAMPTZ, STATEMENT_TIMESTAMP()))",
+            (self._instant(),),
+        ).fetchone()
         return swept
 
-    def _judge(self, ids: Sequence[int]) -> int:
-        changed: int = self._once(
-            lambda driver: driver.execute(
-                "SELECT MINION_JUDGE(%s::BIGINT[], COALESCE(%s::TIMESTAMPTZ, STATEMENT_TIMESTAMP()))",
-                (list(ids), self._instant()),
-            ).fetchone()[0]
-        )
+    def _judge(self, ids: Sequence[int], driver: Any) -> int:
+        changed: int = driver.execute(
+            "SELECT MINION_JUDGE(%s::BIGINT[], COALESCE(%s::TIMESTAMPTZ, STATEMENT_TIMESTAMP()))",
+            (list(ids), self._instant()),
+        ).fetchone()[0]
         return changed
 
     def settle(self, outcomes: Sequence[Outcome]) -> list[Settled]:
@@ -412,52 +421,14 @@ class PgBackend(SqlBackend):
     # -- Waking -------------------------------------------------------------------------------------------
 
     def wait(self, timeout: float, options: DequeueOptions) -> None:
-        ends = time.monotonic() + timeout
-        look, values = claiming.look_statement(options), claiming.parameters(options, None)
-        listener = self._listen()
-        look_again = LOOK_AGAIN
-        waiter = None
-        try:
-            while True:
-                heard = listener.count if listener is not None else 0
-                if listener is not None:
-                    waiter = self._announce(waiter, options, timeout)
-                values["now"] = self._instant()
-                may, due = self._once(
-                    lambda driver: (
-                        driver.execute(look, values).fetchone()[0],
-                        driver.execute(claiming.NEXT_DUE, values).fetchone()[0],
-                    )
-                )
-                left = ends - time.monotonic()
-                if may or left <= 0:
-                    return
-                pause = min(left, self.poll_interval, look_again)
-                look_again = self.poll_interval
-                if due is not None:
-                    pause = min(pause, max(due / timedelta(seconds=1), 0.001))
-                if self.clock is not None:
-                    pause = min(pause, LOOK_AT_CLOCK)
-                sleep(listener, heard, pause)
-        finally:
-            if waiter is not None:
-                with contextlib.suppress(BackendError):
-                    self._once(
-                        lambda driver: driver.execute("DELETE FROM minion_waiters WHERE id = %s", (waiter,))
-                    )
-
-    def _announce(self, waiter: int | None, options: DequeueOptions, timeout: float) -> int:
-        """Write down that we wait, unless that still stands there."""
-        answer: int = self._once(
-            lambda driver: driver.execute(
-                """INSERT INTO minion_waiters (id, queues, tasks, until)
-                VALUES (COALESCE(%s, NEXTVAL('minion_waiters_id_seq')), %s, %s,
-                    STATEMENT_TIMESTAMP() + %s * INTERVAL '1 second')
-                ON CONFLICT (id) DO UPDATE SET until = EXCLUDED.until RETURNING id""",
-                (waiter, list(options.queues), list(options.tasks), timeout + self.poll_interval),
-            ).fetchone()[0]
+        waking.wait(
+            self._once,
+            self._instant,
+            self._listen(),
+            options,
+            timeout=timeout,
+            poll_interval=self.poll_interval,
         )
-        return answer
 
     def _listen(self) -> Listener | None:
         if self._connector.pooled:
@@ -485,7 +456,7 @@ class PgBackend(SqlBackend):
     def repair(self, missing_after: float, remove_after: float, stuck_after: float) -> Repaired:
         leases = 0
         while True:
-            swept, ended = self._sweep()
+            swept, ended = self._once(self._sweep)
             leases += ended
             if swept < SWEEP:
                 break

@@ -134,7 +134,8 @@ _ADDITIONS = (
         due = CASE
             WHEN state <> 'inactive' OR expires <= NOW() THEN NULL
             WHEN delayed > NOW() THEN LEAST(delayed, expires)
-            ELSE expires END""",
+            ELSE expires END
+        WHERE state = 'inactive' OR retries <> 0""",
     # Minion's own indexes hold every job there ever was. Its claim and its history are served by two of
     # ours; the GIN indexes cost every write, and only the listing of children and of notes read them.
     "DROP INDEX IF EXISTS minion_jobs_state_priority_id_idx",
@@ -406,12 +407,12 @@ _FUNCTIONS = (
         RETURN NULL;
     END;
     $$ LANGUAGE plpgsql""",
-    """CREATE FUNCTION minion_job_gone() RETURNS TRIGGER AS $$
+    """CREATE FUNCTION minion_jobs_gone() RETURNS TRIGGER AS $$
     BEGIN
-        DELETE FROM minion_job_edges WHERE child = OLD.id;
-        DELETE FROM minion_failures WHERE job = OLD.id;
-        PERFORM minion_release(ARRAY[OLD.id], NOW());
-        DELETE FROM minion_job_edges WHERE parent = OLD.id;
+        DELETE FROM minion_job_edges WHERE child IN (SELECT id FROM gone WHERE parents <> '{}');
+        DELETE FROM minion_failures WHERE job IN (SELECT id FROM gone WHERE failures > 0);
+        PERFORM minion_release((SELECT ARRAY_AGG(id) FROM gone), NOW());
+        DELETE FROM minion_job_edges WHERE parent IN (SELECT id FROM gone);
         RETURN NULL;
     END;
     $$ LANGUAGE plpgsql""",
@@ -431,8 +432,9 @@ _FUNCTIONS = (
     """CREATE TRIGGER minion_foreign_update
         AFTER UPDATE OF state, retries, delayed, expires, parents, lax, queue ON minion_jobs
         FOR EACH ROW WHEN (NEW.touched = OLD.touched) EXECUTE FUNCTION minion_foreign_update()""",
-    """CREATE TRIGGER minion_job_gone
-        AFTER DELETE ON minion_jobs FOR EACH ROW EXECUTE FUNCTION minion_job_gone()""",
+    """CREATE TRIGGER minion_jobs_gone
+        AFTER DELETE ON minion_jobs REFERENCING OLD TABLE AS gone FOR EACH STATEMENT
+        EXECUTE FUNCTION minion_jobs_gone()""",
     """CREATE TRIGGER minion_jobs_emptied
         AFTER TRUNCATE ON minion_jobs FOR EACH STATEMENT EXECUTE FUNCTION minion_jobs_emptied()""",
 )

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
 
+from minion_core.errors import BackendError
+from minion_core.records import DequeueOptions
+from minion_pg import claiming
 from minion_pg.connecting import read_in
 
 logger = logging.getLogger(__name__)
@@ -22,6 +27,15 @@ CHANNEL = "minion.job"
 LISTEN = f'LISTEN "{CHANNEL}"'
 
 RETRY_EVERY = 1.0
+"""Seconds after which a connection that cannot listen is tried again."""
+
+LOOK_AGAIN = 0.03
+"""Seconds after which who began to wait looks once more, for what was being stored at that moment."""
+
+LOOK_AT_CLOCK = 0.01
+"""Seconds between two looks at a clock of the caller's, which may leap."""
+
+SHORTEST = 0.001
 
 
 class Listener:
@@ -100,9 +114,70 @@ class Listener:
             self._heard.notify_all()
 
 
-def sleep(listener: Listener | None, since: int, seconds: float) -> None:
-    """Sleep for so long, or until something was heard."""
-    if listener is None:
-        time.sleep(max(0.0, seconds))
-    else:
-        listener.wait(since, max(0.0, seconds))
+ANNOUNCE = """INSERT INTO minion_waiters (id, queues, tasks, until)
+    VALUES (COALESCE(%s, NEXTVAL('minion_waiters_id_seq')), %s, %s,
+        STATEMENT_TIMESTAMP() + %s * INTERVAL '1 second')
+    ON CONFLICT (id) DO UPDATE SET until = EXCLUDED.until RETURNING id"""
+
+LEAVE = "DELETE FROM minion_waiters WHERE id = %s"
+
+
+def wait(
+    run: Callable[..., Any],
+    read_clock: Callable[[], datetime | None],
+    listener: Listener | None,
+    options: DequeueOptions,
+    *,
+    timeout: float,
+    poll_interval: float,
+) -> None:
+    """Come back when a claim may find a job, or at the timeout.
+
+    Args:
+        run: Runs a function of a connection.
+        read_clock: Answers the caller's clock, or ``None`` when the store's counts.
+        listener: Hears notifications, where there are any.
+        options: What is waited for.
+        timeout: For how many seconds.
+        poll_interval: After how many seconds to look, whatever is heard.
+    """
+    ends = time.monotonic() + timeout
+    look, values = claiming.look_statement(options), claiming.parameters(options, None)
+    until_look = LOOK_AGAIN
+    waiter: int | None = None
+
+    def see(driver: Any) -> tuple[bool, timedelta | None, int | None]:
+        if driver.execute(look, values).fetchone()[0]:
+            return True, None, waiter
+        listed, may = waiter, False
+        if listener is not None:
+            # Written down before the last look: who stores a job after it knows that somebody waits.
+            lists = (waiter, list(options.queues), list(options.tasks), timeout + poll_interval)
+            listed = driver.execute(ANNOUNCE, lists).fetchone()[0]
+            may = driver.execute(look, values).fetchone()[0]
+        return may, driver.execute(claiming.NEXT_DUE, values).fetchone()[0], listed
+
+    told = False
+    try:
+        while True:
+            heard = listener.count if listener is not None else 0
+            values["now"] = read_clock()
+            may, due, waiter = run(see)
+            left = ends - time.monotonic()
+            if may or left <= 0:
+                return
+            pause = min(left, poll_interval, until_look)
+            until_look = poll_interval
+            if due is not None:
+                pause = min(pause, max(due / timedelta(seconds=1), SHORTEST))
+            if values["now"] is not None:
+                pause = min(pause, LOOK_AT_CLOCK)
+            if listener is None:
+                time.sleep(pause)
+            else:
+                told = listener.wait(heard, pause)
+    finally:
+        # Who was told has been taken from the list by whoever told.
+        if waiter is not None and not told:
+            with contextlib.suppress(BackendError):
+                run(lambda driver: driver.execute(LEAVE, (waiter,)))
