@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -234,3 +234,23 @@ def test_no_other_clock_is_read_than_the_callers(url: str, sql: Callable[..., li
         assert [job.id for job in backend.dequeue(1, T)] == [parent + 1]
     stamps = sql("SELECT created, started, finished, due FROM minion_jobs ORDER BY id")
     assert all(stamp is None or stamp.year == 2001 for row in stamps for stamp in row)
+
+
+def test_another_schema_and_another_time_zone(url: str, sql: Callable[..., list[Any]]) -> None:
+    sql("CREATE SCHEMA queue")
+    with PgBackend(f"{url}?options=-csearch_path%3Dqueue%20-ctimezone%3DAsia/Tokyo") as backend:
+        backend.enqueue([NewJob("t", delay=datetime(2001, 1, 1, tzinfo=UTC))])
+        parent = backend.enqueue([NewJob("p", lease=100)])[0].id
+        backend.enqueue([NewJob("c", parents=(parent,))])
+        (job,) = backend.dequeue(1, DequeueOptions(("p",)))
+        assert job.grabbed_until is not None
+        assert job.grabbed_until.utcoffset() == timedelta(0)
+        assert backend.settle([Finished(parent, 0)])[0].applied
+        assert backend.dequeue(1, DequeueOptions(("c",))) != []
+        listed = backend.list_jobs(0, 9, JobFilter()).items
+        assert listed[-1].delayed == datetime(2001, 1, 1, tzinfo=UTC)
+        assert {job.created.tzname() for job in listed} == {"UTC"}
+        assert abs(backend.now() - datetime.now(UTC)) < timedelta(minutes=1)
+    assert sql("SELECT TO_REGCLASS('public.minion_jobs'), TO_REGCLASS('queue.minion_jobs')::TEXT") == [
+        (None, "queue.minion_jobs")
+    ]
