@@ -7,7 +7,23 @@ A backend's whole test::
     TestConformance = suite("redis://localhost/15")
 """
 
-from minion_conformance.session import Waiver
-from minion_conformance.suite import suite
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from minion_conformance.session import Waiver
+    from minion_conformance.adoption import suite
 
 __all__ = ["Waiver", "suite"]
+
+
+def __getattr__(name: str) -> Any:
+    # pytest imports this package in everybody's test runs: only those of a suite pay for more than that.
+    if name == "Waiver":
+        from minion_conformance.session import Waiver  # noqa: PLC0415
+
+        return Waiver
+    if name == "suite":
+        from minion_conformance.adoption import suite  # noqa: PLC0415
+
+        return suite
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -50,8 +50,8 @@ def all_are_declared(rig: Rig) -> None:
             )
     rig.true(
         "every object has the capabilities of its class",
-        rig.backend.capabilities == declared,
-        "they differ on an opened one",
+        rig.backend_class(rig.url).capabilities == declared,
+        "they differ on one that was just made",
     )
 
 
