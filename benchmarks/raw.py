@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 if TYPE_CHECKING:
     import psycopg
+    import pymysql
 
 
 class RawDriver(ABC):
@@ -135,6 +136,78 @@ class RawPostgres(RawDriver):
         self.connection.execute(self.delete.encode())
 
 
+class RawMysql(RawDriver):
+    """pymysql, with statements of many rows."""
+
+    def __init__(
+        self, connection: pymysql.Connection[Any], table: str, task: str, args: list[object]
+    ) -> None:
+        self.connection = connection
+        self.table = table
+        self.task = task
+        now = int(time.time() * 1e6)
+        empty = ("[]", "{}", "{}") if table == "minion_jobs" else ()
+        columns = ", parents, kwargs, notes" if empty else ""
+        values = ", ".join(["%s"] * (5 + len(empty)))
+        self.row = (json.dumps(args), now, now, "default", task, *empty)
+        # pymysql makes one statement of many rows only of this form.
+        self.insert = (
+            f"INSERT INTO {table} (args, created, `delayed`, queue, task{columns}) VALUES ({values})"
+        )
+        self.ready = "ready = 1" if empty else "state = 'inactive' AND hold = 0"
+        self.order = "turn" if empty else "priority DESC"
+
+    def _run(self, statement: str, values: Sequence[object] = ()) -> Sequence[Any]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement, values)
+            rows: Sequence[Any] = cursor.fetchall()
+            return rows
+
+    def insert_one(self, count: int) -> None:
+        for _ in range(count):
+            self._run(self.insert, self.row)
+            self.connection.commit()
+
+    def insert_many(self, count: int) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.executemany(self.insert, [self.row] * count)
+        self.connection.commit()
+
+    def claim(self, limit: int) -> list[int]:
+        rows = self._run(
+            f"SELECT id, task, args, retries FROM {self.table} WHERE {self.ready}"
+            f" AND queue = 'default' AND task = %s ORDER BY {self.order}, id LIMIT %s FOR UPDATE SKIP LOCKED",
+            (self.task, limit),
+        )
+        ids = [row[0] for row in rows]
+        self._run(
+            f"UPDATE {self.table} SET state = 'active', worker = 1, started = %s WHERE id IN %s",
+            (int(time.time() * 1e6), ids),
+        )
+        self.connection.commit()
+        return ids
+
+    def finish(self, ids: Sequence[int]) -> None:
+        self._run(
+            f"UPDATE {self.table} SET state = 'finished', finished = %s, result = '\"ok\"'"
+            " WHERE id IN %s AND retries = 0 AND state = 'active'",
+            (int(time.time() * 1e6), list(ids)),
+        )
+        self.connection.commit()
+
+    def empty(self) -> None:
+        self._run(f"TRUNCATE {self.table}" if self.table == "raw_jobs" else f"DELETE FROM {self.table}")
+        self.connection.commit()
+
+
+PLAIN_MYSQL = """
+CREATE TABLE IF NOT EXISTS raw_jobs (
+  id BIGINT AUTO_INCREMENT PRIMARY KEY, args LONGTEXT, created BIGINT, `delayed` BIGINT, finished BIGINT,
+  hold TINYINT DEFAULT 0, priority INT DEFAULT 0, queue VARCHAR(255), result LONGTEXT, retries INT DEFAULT 0,
+  started BIGINT, state ENUM('inactive', 'active', 'failed', 'finished') DEFAULT 'inactive',
+  task VARCHAR(255), worker BIGINT, KEY raw_jobs_claim (state, hold, queue, task, priority DESC, id))
+"""
+
 PLAIN_POSTGRES = """
 CREATE TABLE IF NOT EXISTS raw_jobs (
   id BIGSERIAL PRIMARY KEY, args JSONB, created TIMESTAMPTZ, delayed TIMESTAMPTZ, finished TIMESTAMPTZ,
@@ -164,7 +237,12 @@ def raw_driver(url: str, task: str, args: list[object]) -> Iterator[tuple[RawDri
         args: The arguments of every job.
     """
     parsed = sa.make_url(url)
-    drivers = {"sqlite": _raw_sqlite, "postgresql": _raw_postgres}
+    drivers = {
+        "sqlite": _raw_sqlite,
+        "postgresql": _raw_postgres,
+        "mysql": _raw_mysql,
+        "mariadb": _raw_mysql,
+    }
     if parsed.get_backend_name() not in drivers:
         raise SystemExit(f"No raw driver for {parsed.get_backend_name()}: add one to benchmarks/raw.py")
     with drivers[parsed.get_backend_name()](url, task, args) as both:
@@ -196,3 +274,26 @@ def _raw_postgres(url: str, task: str, args: list[object]) -> Iterator[tuple[Raw
             RawPostgres(connection, "raw_jobs", task, args),
         )
         connection.execute("DROP TABLE raw_jobs")
+
+
+@contextlib.contextmanager
+def _raw_mysql(url: str, task: str, args: list[object]) -> Iterator[tuple[RawDriver, RawDriver]]:
+    import pymysql  # noqa: PLC0415 - only who measures MySQL needs it
+
+    parsed = sa.make_url(url)
+    connection = pymysql.connect(
+        host=parsed.host or "localhost",
+        port=parsed.port or 3306,
+        user=parsed.username,
+        password=parsed.password or "",
+        database=parsed.database,
+        init_command="SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+    )
+    with connection, connection.cursor() as cursor:
+        cursor.execute("DROP TABLE IF EXISTS raw_jobs")
+        cursor.execute(PLAIN_MYSQL)
+        yield (
+            RawMysql(connection, "minion_jobs", task, args),
+            RawMysql(connection, "raw_jobs", task, args),
+        )
+        cursor.execute("DROP TABLE raw_jobs")

@@ -1,0 +1,42 @@
+"""Real servers, MariaDB and MySQL; where one cannot be had, a loud line, and a failure in CI."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from minion_conformance.servers.debian import Missing
+from minion_conformance.servers.mysql import MariaDB, MySQL, Server
+from minion_mysql import MysqlBackend
+
+KINDS = {"mariadb": MariaDB, "mysql": MySQL}
+missing: dict[str, str] = {}
+
+
+@pytest.fixture(params=list(KINDS))
+def server(request: pytest.FixtureRequest) -> Server:
+    kind: type[Server] = KINDS[request.param]
+    try:
+        return kind.shared()
+    except Missing as error:
+        missing[request.param] = f"set {kind.variable}, or {error}"
+        if os.environ.get("CI"):
+            pytest.fail(f"{request.param} was not tested: {missing[request.param]}")
+        pytest.skip(missing[request.param])
+
+
+@pytest.fixture
+def url(server: Server) -> Iterator[str]:
+    with server.database() as made:
+        yield made
+
+
+@pytest.fixture
+def backend(url: str) -> Iterator[MysqlBackend]:
+    with MysqlBackend(url) as opened:
+        yield opened
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for kind, what in missing.items():
+        terminalreporter.write_line(f"NOT TESTED ON {kind.upper()}: {what}", red=True, bold=True)
