@@ -138,3 +138,24 @@ def test_the_indexes_of_claims_hold_nothing_but_what_may_be_claimable(
     assert rows == [(0, 1), (1, 10), (2, 10)]
     assert backend.dequeue(1, DequeueOptions(("t",), limit=50)) != []
     assert sql("SELECT COUNT(*) FROM minion_jobs WHERE state = 'inactive' AND hold = 0") == [(0,)]
+
+
+def test_many_that_perl_made_and_nobody_can_claim_are_judged_at_once(
+    backend: PgBackend, sql: Callable[..., list[Any]]
+) -> None:
+    parent = backend.enqueue([NewJob("nobody")])[0].id
+    sql(
+        "INSERT INTO minion_jobs (args, delayed, priority, task, parents)"
+        " SELECT '[]', NOW(), 5, 't', ARRAY[%s::BIGINT] FROM GENERATE_SERIES(1, 5000)",
+        parent,
+    )
+    last = backend.enqueue([NewJob("t")])[0].id
+    asked: list[str] = []
+    once = backend._once
+    backend._once = lambda function: (asked.append(""), once(function))[1]  # type: ignore[method-assign]
+    assert [job.id for job in backend.dequeue(1, DequeueOptions(("t",)))] == [last]
+    assert len(asked) < 30
+    assert sql("SELECT hold, COUNT(*) FROM minion_jobs WHERE task = 't' GROUP BY hold ORDER BY hold") == [
+        (0, 1),
+        (2, 5000),
+    ]

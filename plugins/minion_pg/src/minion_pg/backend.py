@@ -6,7 +6,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -347,7 +347,7 @@ class PgBackend(SqlBackend):
 
     def _claim(self, run: Callable[..., Any], worker_id: int, options: DequeueOptions) -> list[ClaimedJob]:
         claimed: list[ClaimedJob] = []
-        text = claiming.claim_statement(options)
+        text, more = claiming.claim_statement(options), claiming.wanting_statement(options)
         values = claiming.parameters(options, self._instant())
         values |= {"worker": worker_id, "look": True, "limit": options.limit}
         while True:
@@ -361,7 +361,12 @@ class PgBackend(SqlBackend):
                     values["look"] = run(self._sweep)[0] > 0
                     continue
                 values["limit"] -= len(got)
-                if not wanting or not (run(partial(self._judge, wanting)) or got) or not values["limit"]:
+                if not wanting:
+                    break
+                # Where there is one there are many, and they would be met one by one.
+                found = run(lambda driver: driver.execute(more, values).fetchone()[0])
+                judged = run(partial(self._judge, {*wanting, *(found or ())}))
+                if not (judged or got) or not values["limit"]:
                     break
             except BackendError:
                 if not claimed:
@@ -377,10 +382,10 @@ class PgBackend(SqlBackend):
         ).fetchone()
         return swept
 
-    def _judge(self, ids: Sequence[int], driver: Any) -> int:
+    def _judge(self, ids: Iterable[int], driver: Any) -> int:
         changed: int = driver.execute(
             "SELECT MINION_JUDGE(%s::BIGINT[], COALESCE(%s::TIMESTAMPTZ, STATEMENT_TIMESTAMP()))",
-            (list(ids), self._instant()),
+            (sorted(ids), self._instant()),
         ).fetchone()[0]
         return changed
 

@@ -21,7 +21,7 @@ NOW = "COALESCE(%(now)s::TIMESTAMPTZ, STATEMENT_TIMESTAMP())"
 """The caller's clock, if there is one, or the time of the statement."""
 
 LOOKAHEAD = 1000
-"""Among how many of the rows next due one that matches is looked for."""
+"""Among how many of the rows next due one that matches is looked for, and how many are judged at a time."""
 
 # The conditions of DEP-01 and of time.
 TRULY_CLAIMABLE = f"""job.delayed <= {NOW} AND (job.expires IS NULL OR job.expires > {NOW})
@@ -118,6 +118,18 @@ def claim_statement(options: DequeueOptions) -> str:
     and the columns of a claimed job or nulls; there is always one.
     """
     return _claim(_ranges(options), _filters(options))
+
+
+@lru_cache(maxsize=256)
+def _wanting(ranges: int, filters: tuple[str, ...]) -> str:
+    return f"""SELECT ARRAY_AGG(id) FROM (
+        SELECT id FROM ({_candidates(ranges, filters, f"NOT ({TRULY_CLAIMABLE})")}) AS candidate
+        LIMIT {LOOKAHEAD}) AS wanting"""
+
+
+def wanting_statement(options: DequeueOptions) -> str:
+    """Answer the text that finds many at a time of those that the index shows and the conditions refuse."""
+    return _wanting(_ranges(options), _filters(options))
 
 
 @lru_cache(maxsize=256)
