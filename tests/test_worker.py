@@ -233,7 +233,7 @@ def test_performers_end_with_their_worker(minion, start_worker, tmp_path, eventu
     minion.enqueue("sleep", [60, str(started)])
     eventually(started.exists)
     below = worker.children()
-    assert len(below) == 5, "a zygote, two performers, a spare one, and one with an event loop"
+    assert len(below) == 6, "a zygote, two performers, a spare one, and those of threads and event loop"
     worker.send(signal.SIGKILL)
     worker.wait()
     eventually(lambda: not any(_lives(pid) for pid in below))

@@ -6,10 +6,13 @@ import asyncio
 import json
 import logging
 import os
+import resource
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from minion_core import Job, Minion
 
@@ -117,6 +120,135 @@ def explicit(job: Job) -> str:
     job.note(seen=True)
     job.completed("said so")
     return "not this"
+
+
+@minion.task(executor="thread")
+def in_thread(seconds: float = 0.0) -> list[Any]:
+    time.sleep(seconds)
+    return [os.getpid(), threading.current_thread() is threading.main_thread()]
+
+
+@minion.task
+async def in_loop(job: Job, seconds: float = 0.0) -> list[Any]:
+    assert job.task == "in_loop"
+    await asyncio.sleep(seconds)
+    return [os.getpid(), len(asyncio.all_tasks())]
+
+
+@minion.task(executor="asyncio")
+def not_async() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+@minion.task(executor="process")
+async def alone() -> int:
+    return len(asyncio.all_tasks())
+
+
+@minion.task(timeout=0.3)
+def too_long(seconds: float) -> str:
+    """Take longer than it may, and heed no signal."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(seconds)
+    return "in time"
+
+
+@minion.task(timeout=0.3, executor="thread")
+def too_long_in_thread(path: str) -> None:
+    try:
+        while True:
+            time.sleep(0.01)
+    except TimeoutError:
+        Path(path).write_text("interrupted")
+        raise
+
+
+@minion.task(timeout=0.3)
+async def too_long_in_loop(path: str) -> None:
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        await asyncio.to_thread(Path(path).write_text, "cancelled")
+        raise
+
+
+@minion.task(limit=2)
+def two_at_most(path: str) -> int:
+    return at_a_time(path)
+
+
+@minion.task
+def at_a_time(path: str, seconds: float = 0.2) -> int:
+    """Answer how many were at it when this one was."""
+    mark = Path(path) / str(os.getpid())
+    mark.touch()
+    time.sleep(seconds / 2)
+    found = len(list(Path(path).iterdir()))
+    time.sleep(seconds / 2)
+    mark.unlink()
+    return found
+
+
+@minion.task(executor="thread")
+def leave_from_thread() -> None:
+    os._exit(5)
+
+
+@minion.task
+def advance(job: Job, gate: str) -> None:
+    job.progress(3, 10, "resizing")
+    while not Path(gate).exists():
+        time.sleep(0.01)
+    job.progress(10, 10)
+
+
+@minion.task
+def on_signal(started: str) -> str:
+    heard: list[int] = []
+    signal.signal(signal.SIGUSR1, lambda number, _frame: heard.append(number))
+    Path(started).touch()
+    while not heard:
+        time.sleep(0.01)
+    return f"heard {signal.Signals(heard[0]).name}"
+
+
+@minion.task
+def fast() -> None:
+    pass
+
+
+@minion.task
+def sometimes_slow(seconds: float = 0.0) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+@minion.task
+def directory() -> str:
+    return str(Path.cwd())
+
+
+@minion.task
+def print_much(size: int) -> int:
+    sys.stdout.write("x" * size)
+    return size
+
+
+@minion.task
+def eat_memory() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (1_000_000_000, -1))
+    eaten = []
+    while True:
+        eaten.append(bytearray(10_000_000))
+
+
+if "FAIL_FORKS" in os.environ:
+
+    def _die() -> None:
+        if Path(os.environ["FAIL_FORKS"]).exists():
+            os._exit(1)
+
+    os.register_at_fork(after_in_child=_die)
 
 
 if __name__ == "__main__":

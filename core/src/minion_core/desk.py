@@ -123,10 +123,6 @@ class Desk:
         """The names of all tasks that can be performed."""
         return list(self._infos)
 
-    def busy(self) -> int:
-        """Answer how many jobs are in hand, begun or not."""
-        return sum(executor.busy() for executor in self._executors.values())
-
     def backed_up(self) -> bool:
         """Whether jobs wait behind those being performed."""
         return any(executor.busy() > executor.running() for executor in self._executors.values())

@@ -114,7 +114,7 @@ def timed_out(job: Job) -> Performance:
         return _hand_on(job, SettledItself(), None)
     timeout = job.minion.task_named(job.task).timeout or 0.0
     message = f"Job timed out after {timeout:g} s"
-    logger.warning("Job %d (%s): attempt %d failed: %s", job.id, job.task, job.retries, message)
+    _log_failure(job, message)
     outcome = job.failed_outcome(message)
     job.did_something = True
     return _hand_on(job, SettledItself(), outcome)
@@ -173,6 +173,7 @@ def _conclude(job: Job, ending: Ending) -> Outcome | None:
         case SettledItself():
             return None
         case SaidNothing():
+            _log_failure(job, NOT_EXPLICIT)
             return job.failed_outcome(NOT_EXPLICIT)
         case Raised(error):
             return _failure(job, error)
@@ -194,9 +195,10 @@ def _success(job: Job, value: Any) -> Outcome:
     try:
         return job.finished_outcome(value)
     except (TypeError, ValueError) as error:
+        message = f"Result cannot be kept: {error}"
+        _log_failure(job, message)
         return job.failed_outcome(
-            f"Result cannot be kept: {error}",
-            {"type": type(error).__name__, "message": f"Result cannot be kept: {error}", "traceback": None},
+            message, {"type": type(error).__name__, "message": message, "traceback": None}
         )
 
 
@@ -206,15 +208,13 @@ def _failure(job: Job, error: BaseException) -> Failed:
     if status is not None and not -(2**31) <= status < 2**31:
         status = None
     message = f"{described['type']}: {described['message']}\n{described['traceback']}".rstrip()
-    logger.warning(
-        "Job %d (%s): attempt %d failed: %s: %s",
-        job.id,
-        job.task,
-        job.retries,
-        described["type"],
-        described["message"].partition("\n")[0],
-    )
+    _log_failure(job, f"{described['type']}: {described['message']}".partition("\n")[0])
     return job.failed_outcome(message, described, exit_status=status)
+
+
+def _log_failure(job: Job, why: str) -> None:
+    """Say in one line that an attempt has failed."""
+    logger.warning("Job %d (%s): attempt %d failed: %s", job.id, job.task, job.retries, why)
 
 
 def describe(error: BaseException) -> dict[str, str]:

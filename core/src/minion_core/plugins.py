@@ -6,6 +6,7 @@ is imported: a broken driver of one database must not break the users of another
 
 from __future__ import annotations
 
+import importlib
 import logging
 import re
 from typing import TYPE_CHECKING, Any, cast
@@ -99,6 +100,23 @@ def _manager() -> pluggy.PluginManager:
     manager = pluggy.PluginManager("minion")
     manager.add_hookspecs(hookspecs)
     return manager
+
+
+def load_plugin(name: str) -> object:
+    """Import a plugin that is named by hand: a module, or an object in one (``package.module:object``).
+
+    Raises:
+        ValueError: There is no such module or object, or it cannot be imported.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        found: object = importlib.import_module(module)
+        for part in attribute.split(".") if attribute else ():
+            found = getattr(found, part)
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"
+        raise ValueError(f"the plugin {name!r} cannot be imported: {told}") from error
+    return found
 
 
 class Plugins:

@@ -19,21 +19,23 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from minion_core import values
 from minion_core.application import locate_app
 from minion_core.chores import Chore, Chores, Waiter
+from minion_core.commands import COMMANDS
 from minion_core.desk import Claim, Desk
 from minion_core.errors import BackendError
-from minion_core.executors import KINDS, Executor
-from minion_core.executors.forked import ForkedExecutor
-from minion_core.executors.inline import InlineExecutor
-from minion_core.executors.zygote_link import ZygoteLink
+from minion_core.executors import KINDS
+from minion_core.executors.crew import Crew
+from minion_core.health import Health
 from minion_core.ledger import Ledger
 from minion_core.outage import Outage
-from minion_core.records import ClaimedJob, Outcome
+from minion_core.plugins import load_plugin
+from minion_core.records import ClaimedJob, Failed, Outcome
 from minion_core.wakeup import Wakeup
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class Worker:
         jobs: How many jobs it performs at a time.
         queues: The queues that it looks in.
         performed: How many jobs it has performed.
+        failed: How many of those attempts have failed.
     """
 
     def __init__(
@@ -83,6 +86,10 @@ class Worker:
         dispatch_interval: Seconds = 10,
         repair_interval: Seconds = 21_600,
         dequeue_timeout: Seconds = 5,
+        grace: Seconds | None = None,
+        reload: bool = False,
+        plugins: Sequence[str] = (),
+        health_file: str | Path | None = None,
     ) -> None:
         """Start nothing yet.
 
@@ -108,6 +115,12 @@ class Worker:
             dispatch_interval: Seconds between looks for schedules that are due.
             repair_interval: Seconds between repairs, at the longest; some are shorter, at random.
             dequeue_timeout: After so many seconds without a job it looks once more, whatever woke it.
+            grace: How many seconds running jobs have when it is told to stop, until they are ended;
+                ``None`` is as long as they take.
+            reload: Import the application anew when its code changes, for development.
+            plugins: Plugins beside those that are installed, by the name of a module, or
+                ``module:object``; the performers have them, too.
+            health_file: A file to write every few seconds while the main loop is alive (``health.py``).
 
         Raises:
             TypeError: An option is of the wrong type.
@@ -118,13 +131,22 @@ class Worker:
         self.jobs = values.check_integer(jobs, "jobs", 1)
         self.queues = tuple(values.check_name(name, "a queue's name") for name in queues)
         self.performed = 0
+        self.failed = 0
         self.spare = values.check_integer(spare, "spare", 0)
         self.spare_min_priority = values.check_integer(spare_min_priority, "spare_min_priority")
         if executor not in KINDS:
             raise ValueError(f"executor must be one of {', '.join(KINDS)}, not {executor!r}")
         self.executor = executor
-        self._threads = jobs if threads is None else values.check_integer(threads, "threads", 1)
-        self._async_jobs = jobs if async_jobs is None else values.check_integer(async_jobs, "async_jobs", 1)
+        self.grace = values.positive_seconds(grace, "grace")
+        self._reload = reload
+        self._plugins = tuple(plugins)
+        for name in self._plugins:
+            minion.plugins.register(load_plugin(name))
+        self._health = Health(None if health_file is None else Path(health_file))
+        self._threads = threads if threads is None else values.check_integer(threads, "threads", 1)
+        self._async_jobs = (
+            async_jobs if async_jobs is None else values.check_integer(async_jobs, "async_jobs", 1)
+        )
         self._limits = {
             values.check_name(name, "a task's name"): values.check_integer(limit, f"the limit of {name}", 0)
             for name, limit in (limits or {}).items()
@@ -141,21 +163,20 @@ class Worker:
             "repair_interval": _interval(repair_interval),
             "dequeue_timeout": _interval(dequeue_timeout),
         }
-        self._commands: dict[str, Callable[..., None]] = {}
+        self._commands: dict[str, Callable[..., None]] = dict(COMMANDS)
         self._wakeup = Wakeup()
         self._outage = Outage(logger, "The store")
         self._look = False
         self._stops = 0
         self._stopping = False
         self._give_up_at: float | None = None
+        self._kill_at: float | None = None
         self._idle = False
         self._status_changed = False
         self._warned = False
         self._gathering: float | None = None
         self._ledger: Ledger
-        self._desk: Desk
-        self._executors: dict[str, Executor] = {}
-        self._zygote: ZygoteLink | None = None
+        self._crew: Crew
         self._selector: selectors.BaseSelector
         self._waiter: Waiter
 
@@ -177,19 +198,17 @@ class Worker:
         backend = self.minion.backend
         app = "" if self.executor == "inline" else self._app or locate_app(self.minion)
         self._stops, self._stopping, self._look, self._idle = 0, False, True, False
+        self._give_up_at = self._kill_at = None
         self.id = backend.register_worker(None, socket.gethostname(), os.getpid(), {"type": "Python"})
         self._ledger = Ledger(self.minion, self.id, self._outage)
-        self._make_executors(app, self.id)
+        self._crew = self._make_crew(app, self.id)
         threads: list[Waiter | Chores] = []
         with (
             selectors.DefaultSelector() as self._selector,
             self._wakeup.listening(self._selector, self._on_signal),
         ):
             try:
-                for executor in self._executors.values():
-                    executor.start(self._selector, self)
-                if self._zygote is not None:
-                    self._zygote.start(self._selector)
+                self._crew.start(self._selector, self)
                 self._waiter = Waiter(self.minion, self._woken, self._intervals["dequeue_timeout"])
                 threads = [self._waiter, *self._chores()]
                 self._beat()
@@ -203,48 +222,54 @@ class Worker:
                     ", ".join(self.queues),
                 )
                 self.minion.plugins.notify("minion_worker_started", worker=self)
+                self._health.started()
                 self._loop()
             finally:
                 self._end(threads)
+
+    @property
+    def running(self) -> int:
+        """How many jobs are being performed."""
+        return self._crew.running()
 
     def stop(self, *, now: bool = False) -> None:
         """Stop as SIGTERM does, or with ``now`` as SIGQUIT does. May be called from any thread."""
         self._wakeup.post(lambda: self._told_to_stop(now=now))
 
-    def _make_executors(self, app: str, id: int) -> None:
-        self._zygote = None
-        if self.executor == "inline":
-            self._executors = {"inline": InlineExecutor(self.minion, worker_id=id)}
-        else:
-            self._zygote = zygote = ZygoteLink(app, self.minion.url, id, default=self.executor)
-            # Hosts of many jobs are one process each; those of one job are as many as there are jobs.
-            sizes = {
-                "process": (self.jobs + self.spare, 1),
-                "thread": (1, min(self._threads, self.jobs) + self.spare),
-                "asyncio": (1, min(self._async_jobs, self.jobs) + self.spare),
-            }
-            self._executors = {
-                kind: ForkedExecutor(
-                    kind, zygote, performers=performers, capacity=capacity, recycle=self._recycle
-                )
-                for kind, (performers, capacity) in sizes.items()
-            }
-        self._desk = Desk(
-            self._executors,
+    def _make_crew(self, app: str, id: int) -> Crew:
+        return Crew(
+            self.minion,
+            app,
+            id,
+            executor=self.executor,
             jobs=self.jobs,
             spare=self.spare,
-            spare_min_priority=self.spare_min_priority,
-            queues=self.queues,
-            tasks=self._only_tasks,
-            min_priority=self._min_priority,
-            limits=self._limits,
+            threads=self._threads,
+            async_jobs=self._async_jobs,
+            recycle=self._recycle,
+            reload=self._reload,
+            plugins=self._plugins,
+            desk=partial(
+                Desk,
+                jobs=self.jobs,
+                spare=self.spare,
+                spare_min_priority=self.spare_min_priority,
+                queues=self.queues,
+                tasks=self._only_tasks,
+                min_priority=self._min_priority,
+                limits=self._limits,
+            ),
         )
 
     def _loop(self) -> None:
         while True:
+            if self._kill_at is not None and time.monotonic() >= self._kill_at:
+                self._kill_at = None
+                logger.warning("Stopping: %d jobs outlived their grace and are ended", self._crew.busy())
+                self._crew.kill()
             if not self._gather() and self._ledger.settle():
                 self._look = True  # there may be room, and children that waited for these
-            if self._stopping and not self._desk.busy() and (not self._ledger or self._gave_up()):
+            if self._stopping and not self._crew.busy() and (not self._ledger or self._gave_up()):
                 return
             self._ledger.reconcile(self._hear_out)
             if not self._stopping:
@@ -254,7 +279,7 @@ class Worker:
 
     def _gather(self) -> bool:
         """Say whether outcomes are to wait for others: there is no hurry while performers have work."""
-        if not self._ledger or self._stopping or not self._desk.backed_up():
+        if not self._ledger or self._stopping or not self._crew.desk.backed_up():
             self._gathering = None
             return False
         now = time.monotonic()
@@ -268,9 +293,8 @@ class Worker:
     def _pause(self) -> float:
         """Answer for how long there is nothing to do, unless something happens."""
         now = time.monotonic()
-        due = [self._give_up_at, *(executor.tick(now) for executor in self._executors.values())]
-        if self._zygote is not None:
-            due.append(self._zygote.tick(now))
+        alive_at = self._health.beat(now, worker=self.id, running=self.running, performed=self.performed)
+        due = [alive_at, self._give_up_at, self._kill_at, *self._crew.tick(now)]
         if self._ledger.reconcile_at is not None:
             due.append(max(self._ledger.reconcile_at, self._outage.retry_at))
         if self._outage.retry_at > now and (self._ledger or self._look):
@@ -292,10 +316,7 @@ class Worker:
     def _end(self, threads: Iterable[Waiter | Chores]) -> None:
         for thread in threads:
             thread.stop()
-        for executor in self._executors.values():
-            executor.close()
-        if self._zygote is not None:
-            self._zygote.close()
+        self._crew.close()
         for thread in threads:
             if thread.ident is not None:
                 thread.join(2.0)
@@ -303,6 +324,7 @@ class Worker:
             self._ledger.settle()
             if self.id is not None:
                 self.minion.backend.unregister_worker(self.id)
+        self._health.ended()
         logger.info("Worker %s stopped after %d jobs", self.id, self.performed)
         self.minion.plugins.notify("minion_worker_stopped", worker=self)
         self.id = None
@@ -311,7 +333,7 @@ class Worker:
 
     def _claim(self) -> None:
         while self._look and time.monotonic() >= self._outage.retry_at:
-            claim = self._desk.next_claim()
+            claim = self._crew.desk.next_claim()
             if claim is None:
                 return
             claimed_at = time.monotonic()
@@ -329,13 +351,13 @@ class Worker:
                 self._hand_out(claim, claimed, claimed_at)
             if not self._look:
                 self._waiter.look_for(claim.options)
-            self._tell_idle(idle=not claimed and not self._desk.busy())
+            self._tell_idle(idle=not claimed and not self._crew.busy())
 
     def _hand_out(self, claim: Claim, claimed: Sequence[ClaimedJob], claimed_at: float) -> None:
         self._ledger.claimed(claimed)
         self._tell_idle(idle=False)
         self.minion.plugins.notify("minion_claimed", worker=self, jobs=claimed)
-        self._ledger.released(self._desk.hand_out(claim, claimed, claimed_at))
+        self._ledger.released(self._crew.desk.hand_out(claim, claimed, claimed_at))
 
     def _tell_idle(self, *, idle: bool) -> None:
         if idle != self._idle:
@@ -347,20 +369,22 @@ class Worker:
     def ended(self, jobs: Sequence[ClaimedJob], outcomes: Sequence[Outcome], seconds: float) -> None:
         """A job was performed in so many seconds, with those that it claimed besides."""
         self.performed += 1
-        self._desk.over(jobs[0], seconds)
+        self.failed += bool(outcomes) and type(outcomes[0]) is Failed
+        self._crew.desk.over(jobs[0], seconds)
         self._ledger.ended(jobs, outcomes)
         self._look = True
 
     def terminated(self, job: ClaimedJob, message: str, exit_status: int | None) -> None:
         """The process of a job ended before the job did; the attempt has failed."""
         self.performed += 1
-        self._desk.over(job)
+        self.failed += 1
+        self._crew.desk.over(job)
         self._ledger.failed(job, message, exit_status)
 
     def unstarted(self, jobs: Iterable[ClaimedJob]) -> None:
         """Jobs were not begun and will not be: they are given back."""
         if back := list(jobs):
-            self._desk.not_begun(back)
+            self._crew.desk.not_begun(back)
             self._ledger.released(back)
 
     def claimed(self, jobs: Iterable[ClaimedJob]) -> None:
@@ -370,8 +394,8 @@ class Worker:
     def ready(self) -> None:
         """There may be room for jobs where there was none."""
         self._look = True
-        self._desk.learn()
-        if not self._warned and not self._desk.tasks:
+        self._crew.desk.learn()
+        if not self._warned and not self._crew.desk.tasks:
             self._warned = True
             logger.warning("The application has registered no task that this worker could perform")
 
@@ -390,7 +414,7 @@ class Worker:
         while ready := self._selector.select(0):
             for key, _ in ready:
                 key.data()
-        return any(executor.claiming() for executor in self._executors.values())
+        return self._crew.claiming()
 
     # -- Chores -------------------------------------------------------------------------------------------
 
@@ -443,17 +467,25 @@ class Worker:
             "jobs": self.jobs,
             "spare": self.spare,
             "spare_min_priority": self.spare_min_priority,
+            "executor": self.executor,
             "queues": list(self.queues),
-            "limits": dict(self._desk.limits),
+            "min_priority": self._min_priority,
+            "limits": dict(self._crew.desk.limits),
             "performed": self.performed,
-            "executors": {kind: executor.status() for kind, executor in self._executors.items()},
+            "executors": self._crew.status(),
             **self._intervals,
         }
 
     # -- Remote commands ----------------------------------------------------------------------------------
 
     def add_command(self, name: str, obey: Callable[..., None]) -> None:
-        """Add a remote command; ``obey`` is called in the main loop with this worker and the arguments."""
+        """Add a remote command, or put one in the place of ours.
+
+        Args:
+            name: What ``broadcast`` calls it.
+            obey: Called in the main loop with this worker and the arguments, which came from outside and are
+                to be checked: ``ValueError`` and ``TypeError`` refuse them, in one line of the log.
+        """
         self._commands[values.check_name(name, "the command")] = obey
 
     def _obey(self, command: str, args: Sequence[Any]) -> None:
@@ -463,8 +495,32 @@ class Worker:
             return
         try:
             obey(self, *args)
+        except (TypeError, ValueError) as error:
+            logger.warning("Remote command %s refused: %s", command, error)
         except Exception:
             logger.exception("Remote command %s failed", command)
+        else:
+            logger.info("Remote command %s obeyed", command)
+
+    def set_jobs(self, jobs: int) -> None:
+        """Perform so many jobs at a time from now on; 0 is none. Only for the main loop: a remote command."""
+        self._resize(jobs, self.spare)
+
+    def set_spare(self, spare: int) -> None:
+        """Have so many places more for jobs of high priority. Only for the main loop: a remote command."""
+        self._resize(self.jobs, spare)
+
+    def _resize(self, jobs: int, spare: int) -> None:
+        self.jobs, self.spare = jobs, spare
+        self._crew.resize(jobs, spare)
+        self._look = self._status_changed = True
+
+    def signal_job(self, id: int, number: int) -> bool:
+        """Send a signal to the process of a job that is being performed; ``False`` when there is none.
+
+        Only for the main loop: a remote command.
+        """
+        return self._crew.signal(id, number)
 
     # -- Being woken, being told to stop ------------------------------------------------------------------
 
@@ -483,24 +539,21 @@ class Worker:
     def _told_to_stop(self, *, now: bool = False) -> None:
         if not self._stopping:
             self._stopping = True
-            for executor in self._executors.values():
-                executor.give_back()
-            running = self._desk.busy()
+            self._health.stopping()
+            self._crew.give_back()
+            running = self._crew.busy()
             if running and not now:
                 logger.warning("Stopping: %d jobs are still running (once more to end them now)", running)
+                self._kill_at = None if self.grace is None else time.monotonic() + self.grace
         if now:
-            self._kill()
-
-    def _kill(self) -> None:
-        for executor in self._executors.values():
-            executor.kill()
+            self._crew.kill()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._stops += 1
         now = self._stops > 1 or number == signal.SIGQUIT
         if now:
             # At once, even while the main loop waits for a store that does not answer.
-            self._kill()
+            self._crew.kill()
         self._wakeup.post(lambda: self._told_to_stop(now=now))
 
 

@@ -39,6 +39,17 @@ def duration(text: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
+def limits(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, int]:
+    """Read limits of tasks: ``resize=2``."""
+    found: dict[str, int] = {}
+    for text in given:
+        name, _, number = text.rpartition("=")
+        if not name or not number.isdecimal():
+            raise click.BadParameter(f"{text!r} is no limit of a task; say for instance resize=2")
+        found[name] = int(number)
+    return found
+
+
 def _json(text: str, wanted: str, *kinds: type) -> Any:
     try:
         # Python's reader takes NaN and its like, which are not JSON.

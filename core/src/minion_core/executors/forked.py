@@ -64,6 +64,7 @@ class ForkedExecutor(Executor):
         self._zygote = zygote
         self._wanted = performers
         self._capacity = capacity
+        self._one_each = kind == "process"
         self._last_job = recycle * capacity
         # A fork takes longer than a short job: those who are next wait already.
         self._reserve = performers if self._last_job < RESERVE_BELOW else 0
@@ -89,7 +90,7 @@ class ForkedExecutor(Executor):
         return sum(performer.free for performer in self._performers.values())
 
     def running(self) -> int:
-        if self._capacity > 1:
+        if not self._one_each:
             return self.busy()
         return sum(1 for performer in self._performers.values() if performer.jobs)
 
@@ -117,7 +118,7 @@ class ForkedExecutor(Executor):
         self._reports.unstarted(waiting)
 
     def _may_line_up(self, performer: PerformerLink, each: int) -> int:
-        if self._capacity > 1 or performer.retiring or not performer.jobs:
+        if not self._one_each or performer.retiring or not performer.jobs:
             return 0
         return max(0, min(each + 1 - len(performer.jobs), self._last_job - performer.handed))
 
@@ -134,8 +135,7 @@ class ForkedExecutor(Executor):
 
     def give_back(self) -> None:
         for performer in self._performers.values():
-            if len(performer.jobs) > performer.capacity or self._capacity == 1:
-                self._reports.unstarted(performer.take_back())
+            self._reports.unstarted(performer.take_back())
 
     def claiming(self) -> bool:
         return any(performer.claiming for performer in self._performers.values())
@@ -153,7 +153,7 @@ class ForkedExecutor(Executor):
 
     def signal(self, job_id: int, number: int) -> bool:
         for performer in list(self._performers.values()):
-            if self._capacity == 1 and performer.first is not None and performer.first.id == job_id:
+            if self._one_each and performer.first is not None and performer.first.id == job_id:
                 if performer.orphan:
                     return _send(performer.pid, number)
                 order = wire.KILL if number == signal.SIGKILL else bytes([number])
@@ -167,7 +167,7 @@ class ForkedExecutor(Executor):
                 performer.kill_at = None
                 self._kill(performer)
             due.append(performer.kill_at)
-            if self._capacity == 1 and performer.jobs:
+            if self._one_each and performer.jobs:
                 due.append(self._watch(performer, now))
         return min((moment for moment in due if moment is not None), default=None)
 
@@ -206,12 +206,27 @@ class ForkedExecutor(Executor):
         told: dict[str, Any] = {"recycle": self.recycle, "jobs": self._wanted * self._capacity}
         told["performers"] = [
             {"pid": performer.pid, "job": None if performer.first is None else performer.first.id}
-            if self._capacity == 1
+            if self._one_each
             else {"pid": performer.pid, "jobs": list(performer.jobs)}
             for performer in list(self._performers.values())
             if performer.pid is not None
         ]
         return told
+
+    def resize(self, jobs: int) -> None:
+        """Perform so many jobs at a time from now on."""
+        if self._one_each:
+            self._wanted = jobs
+            surplus = len(self._staying()) - self._wanted - self._reserve
+            for performer in [each for each in self._staying() if not each.jobs][: max(0, surplus)]:
+                self._retire(performer)
+        else:
+            self._capacity = jobs
+            for performer in self._performers.values():
+                performer.capacity = jobs
+
+    def _staying(self) -> list[PerformerLink]:
+        return [performer for performer in self._performers.values() if not performer.retiring]
 
     # -- Performers come ----------------------------------------------------------------------------------
 
@@ -219,8 +234,7 @@ class ForkedExecutor(Executor):
         """Have as many performers as there should be; answer when to try again."""
         if self._closing or not self._zygote.ready or not self._tasks:
             return None
-        staying = sum(not performer.retiring for performer in self._performers.values())
-        missing = self._wanted + self._reserve - staying
+        missing = self._wanted + self._reserve - len(self._staying())
         if missing <= 0:
             return None
         if now < self._spawn_at:
@@ -344,7 +358,7 @@ class ForkedExecutor(Executor):
         for performer in list(self._performers.values()):
             # Forked from the application as it was before.
             performer.retiring = True
-            self._reports.unstarted(performer.take_back() if self._capacity == 1 else ())
+            self._reports.unstarted(performer.take_back())
             if not performer.jobs:
                 self._retire(performer)
         self._fill(time.monotonic())

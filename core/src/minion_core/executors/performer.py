@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from minion_core.executors import wire
@@ -115,6 +116,7 @@ class Hand:
 
 def perform_one_by_one(hand: Hand, capacity: int) -> None:  # noqa: ARG001  # it is 1
     """Perform jobs one after the other until there are no more."""
+    home = os.open(".", os.O_RDONLY)  # where each job begins, wherever the one before it went
     hand.hello()
     while (received := hand.receive()) is not None:
         job, claimed_at, last = received
@@ -123,3 +125,5 @@ def perform_one_by_one(hand: Hand, capacity: int) -> None:  # noqa: ARG001  # it
         hand.ended(job, performance, time.perf_counter() - began)
         if last:
             return
+        with suppress(OSError):  # it was closed, or removed
+            os.fchdir(home)

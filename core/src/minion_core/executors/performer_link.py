@@ -111,7 +111,7 @@ class PerformerLink:
         """
         message = marshal.dumps((wire.write_job(job, claimed_at), last))
         if not self._send(message):
-            if self.jobs and self.capacity == 1:
+            if len(self.jobs) >= self.capacity:
                 return False
             if not self._send(marshal.dumps((job.id, len(message)))):
                 return False
@@ -136,7 +136,7 @@ class PerformerLink:
     def take_back(self) -> list[ClaimedJob]:
         """Take back the jobs that it has not begun."""
         back: list[ClaimedJob] = []
-        while self._line_end.fileno() >= 0:
+        while self.ready and self._line_end.fileno() >= 0:  # before that, it has yet to be told how
             try:
                 message = self._line_end.recv(65_536, socket.MSG_DONTWAIT)
             except OSError:

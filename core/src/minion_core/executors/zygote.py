@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import marshal
 import os
 import select
 import signal
@@ -24,10 +25,12 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
+from minion_core import logs
 from minion_core.application import load_app
 from minion_core.errors import ApplicationError
+from minion_core.executors.code_watch import LOOK_AT_CODE, CodeWatch
 from minion_core.executors.frames import Reader, pack
 from minion_core.executors.performer import Hand, perform_one_by_one
 from minion_core.executors.wire import (
@@ -42,6 +45,7 @@ from minion_core.executors.wire import (
     SPAWNED,
     UNKNOWN,
 )
+from minion_core.plugins import load_plugin
 from minion_core.task import Task
 
 if TYPE_CHECKING:
@@ -77,9 +81,17 @@ _RESET = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGCHLD", "SIGALRM", "SIGUS
 class Zygote:
     """Forks performers on demand and tells how they ended."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, before: Mapping[str, Any] | None = None) -> None:
+        """Do nothing yet.
+
+        Args:
+            sock: The other end is the supervisor's.
+            before: What the zygote knew that this one is in the place of.
+        """
         self._sock = sock
-        self._pids: dict[int, int] = {}
+        self._config: dict[str, Any] | None = before["config"] if before else None
+        self._pids: dict[int, int] = dict(before["pids"]) if before else {}
+        self._watch: CodeWatch | None = None
         self._worker_id = 0
         self._minion: Minion | None = None
         self._wake, self._woken = socket.socketpair()
@@ -95,6 +107,7 @@ class Zygote:
         self._woken.setblocking(False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        self._reap()  # performers that it had before its code was loaded anew, and ended meanwhile
         gc.collect()
         gc.freeze()  # or each collection in a performer would copy the pages that it shares with this process
         while self._serve():
@@ -109,18 +122,25 @@ class Zygote:
     # -- The application ----------------------------------------------------------------------------------
 
     def _prepare(self) -> bool:
-        config = self._receive_config()
+        config = self._config = self._config or self._receive_config()
         if config is None:
             return False
         self._worker_id = config["worker_id"]
         sys.path[:] = config["path"]
-        logging.basicConfig(level=config["log_level"], format=config["log_format"])
+        logs.set_up(config["log_level"], config["log_format"])
+        if config["reload"]:
+            self._watch = CodeWatch()
         try:
             self._minion = load_app(config["app"])
-        except ApplicationError as error:
+            for name in config["plugins"]:
+                self._minion.plugins.register(load_plugin(name))
+        except (ApplicationError, ValueError) as error:
             cause = error.__cause__
             told = "".join(traceback.format_exception(cause)) if cause else ""
             self._tell(BROKEN, str(error), told)
+            if self._watch is not None:
+                self._watch.wait_for_change(self._sock)
+                self._start_anew()
             return False
         self._minion.url = config["url"]
         others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
@@ -141,10 +161,33 @@ class Zygote:
                 return dict(message)
         return None
 
+    def _start_anew(self) -> NoReturn:
+        """Become a zygote of the code as it is now; its performers stay its children."""
+        reading, writing = os.pipe()
+        with open(writing, "wb") as pipe:  # noqa: PTH123  # a descriptor
+            pipe.write(marshal.dumps({"config": self._config, "pids": self._pids}))
+        os.set_inheritable(reading, True)
+        os.set_inheritable(self._sock.fileno(), True)
+        signal.set_wakeup_fd(-1)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        command = [
+            sys.executable,
+            "-m",
+            "minion_core.executors.zygote",
+            str(self._sock.fileno()),
+            str(reading),
+        ]
+        os.execv(sys.executable, command)  # noqa: S606
+
     # -- Performers ---------------------------------------------------------------------------------------
 
     def _serve(self) -> bool:
-        readable, _, _ = select.select([self._sock, self._woken], [], [])
+        timeout = None if self._watch is None else LOOK_AT_CODE
+        readable, _, _ = select.select([self._sock, self._woken], [], [], timeout)
+        if self._watch is not None and self._watch.changed():
+            logger.info("The code has changed: performers are replaced")
+            self._start_anew()
         if self._woken in readable:
             with suppress(BlockingIOError):
                 while self._woken.recv(4096):
@@ -252,5 +295,14 @@ def _kill_group(pid: int, number: int) -> None:
         os.killpg(pid, number)
 
 
+def _known_before(fd: int) -> Mapping[str, Any]:
+    with open(fd, "rb") as pipe:  # a descriptor
+        known: Mapping[str, Any] = marshal.loads(pipe.read())  # noqa: S302  # our own
+    return known
+
+
 if __name__ == "__main__":
-    Zygote(socket.socket(fileno=int(sys.argv[1]))).run()
+    Zygote(
+        socket.socket(fileno=int(sys.argv[1])),
+        _known_before(int(sys.argv[2])) if len(sys.argv) > 2 else None,
+    ).run()

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
+from minion_core import logs
 from minion_core.errors import ApplicationError
 from minion_core.executors import TaskInfo, wire
 from minion_core.executors.frames import Channel, pack
@@ -182,10 +183,8 @@ class ZygoteLink:
 
 def _surroundings() -> dict[str, Any]:
     """Let the application be found, and log, as it does here."""
-    root = logging.getLogger()
-    formats = [handler.formatter._fmt for handler in root.handlers if handler.formatter]  # noqa: SLF001
     return {
         "path": list(sys.path),
-        "log_level": root.level,
-        "log_format": next((text for text in formats if text), logging.BASIC_FORMAT),
+        "log_level": logging.getLogger().level,
+        "log_format": logs.format_in_use(),
     }
