@@ -10,8 +10,8 @@ A backend's whole test::
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from minion_conformance.session import Waiver
     from minion_conformance.adoption import suite
+    from minion_conformance.session import Waiver
 
 __all__ = ["Waiver", "suite"]
 

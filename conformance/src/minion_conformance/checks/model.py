@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @check("MODEL-01")
 def beside_the_reference(rig: Rig) -> None:
-    with ReferenceBackend(f"reference:model of {rig.url}", clock=rig.clock) as beside:
+    with ReferenceBackend(f"reference:model-{uuid4().hex}", clock=rig.clock) as beside:
         reached: Counter[str] = Counter()
 
         class Beside(Machine):
