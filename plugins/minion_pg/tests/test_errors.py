@@ -141,3 +141,15 @@ def test_a_message_has_no_statement_in_it(backend: PgBackend, url: str) -> None:
     with pytest.raises(BackendError, match="violates check constraint") as caught:
         backend.enqueue([NewJob("forbidden")])
     assert "INSERT" not in str(caught.value)
+
+
+def test_a_server_that_became_a_standby_is_left_for_another_connection(backend: PgBackend) -> None:
+    for act in (
+        lambda: backend.enqueue([NewJob("t")]),
+        lambda: backend.note(1, {"a": 1}),
+        lambda: backend.enqueue([NewJob("t", uniqkey="k")]),
+    ):
+        backend._once(lambda driver: driver.execute("SET default_transaction_read_only = on"))
+        with pytest.raises(BackendUnavailable, match="read-only"):
+            act()
+        act()

@@ -16,7 +16,7 @@ import pytest
 
 from minion_conformance.servers.postgresql import PostgreSQL
 from minion_core.errors import BackendUnavailable
-from minion_core.records import DequeueOptions, Finished, JobFilter, NewJob
+from minion_core.records import DequeueOptions, Finished, JobFilter, NewJob, WorkerFilter
 from minion_pg import PgBackend
 
 HERE = Path(__file__).parent
@@ -58,6 +58,7 @@ def load(url: str) -> Iterator[tuple[list[int], list[str]]]:
     for thread in threads:
         thread.start()
     try:
+        wait_until(lambda: registered(url) == len(workers), 60)
         yield acknowledged, refused
         stop.set()
         for thread in threads:
@@ -70,6 +71,11 @@ def load(url: str) -> Iterator[tuple[list[int], list[str]]]:
             worker.terminate()
         for worker in workers:
             worker.wait(30)
+
+
+def registered(url: str) -> int | None:
+    with PgBackend(url) as backend:
+        return backend.list_workers(0, 1, WorkerFilter()).total
 
 
 def all_done(url: str) -> bool:

@@ -66,6 +66,9 @@ OLDEST_SERVER = 13
 WORTH_ESTIMATING = 50_000
 """Of fewer rows than this, counting takes no time."""
 
+WORTH_TRUNCATING = 1_000_000
+"""Bytes of jobs. Fewer are deleted in no time; more would lie in the claims' way until they are vacuumed."""
+
 RELATION_MISSING = "42P01"
 MIGRATION_LOCK = 0x6D696E696F6E
 """The number of our advisory lock: "minion" in ASCII."""
@@ -206,7 +209,11 @@ class PgBackend(SqlBackend):
                             connection, f"BEGIN ISOLATION LEVEL READ COMMITTED; {HOT_PLANNING}"
                         ):
                             return function(driver)
-                    return function(driver)
+                    try:
+                        return function(driver)
+                    except psycopg.Error as error:
+                        _let_go(connection, error)
+                        raise
             except (sa.exc.DBAPIError, psycopg.Error) as error:
                 cause = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig else error
                 if tried < TRIES and is_transient(cause):
@@ -473,13 +480,13 @@ class PgBackend(SqlBackend):
         return repaired
 
     def reset(self, *, all: bool = False, locks: bool = False) -> None:
-        if all:
-            # Rows that are deleted one by one would lie in the claims' way until they are vacuumed.
+        size = "SELECT PG_RELATION_SIZE('minion_jobs')"
+        if all and self._once(lambda driver: driver.execute(size).fetchone()[0]) > WORTH_TRUNCATING:
             # What belongs to the jobs goes with them, by a trigger.
             tables = "minion_jobs, minion_locks, minion_workers, minion_waiters"
             self.write(lambda work: work.driver.execute(f"TRUNCATE {tables}"))
-        elif locks:
-            super().reset(locks=True)
+        else:
+            super().reset(all=all, locks=locks)
 
 
 _NOTIFY_IF_ANYBODY_WAITS = f"PG_NOTIFY('minion.job', '') WHERE {storing.ANYBODY_WAITS}"
@@ -497,18 +504,33 @@ class _Transaction:
     """A transaction on the driver itself, with its settings, begun in one round trip."""
 
     def __init__(self, connection: sa.Connection, begin: str) -> None:
+        self._connection = connection
         self._driver: Any = connection.connection.driver_connection
         self._begin = begin
 
     def __enter__(self) -> None:
-        self._driver.execute(self._begin, prepare=False)
+        try:
+            self._driver.execute(self._begin, prepare=False)
+        except psycopg.Error as error:
+            _let_go(self._connection, error)
+            raise
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object
+    ) -> None:
+        if error is None:
             self._driver.commit()
-        else:
-            with contextlib.suppress(psycopg.Error):  # what went wrong before is told
-                self._driver.rollback()
+            return
+        with contextlib.suppress(psycopg.Error):  # what went wrong before is told
+            self._driver.rollback()
+        _let_go(self._connection, error)
+
+
+def _let_go(connection: sa.Connection, error: BaseException) -> None:
+    """Have the pool forget a connection after an error that another one may not meet."""
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig else error
+    if is_unavailable(cause) and not connection.invalidated:
+        connection.invalidate()
 
 
 class _Borrowed:

@@ -37,6 +37,9 @@ the next try finds."""
 UNAVAILABLE = ("08", "57P", "53")
 """Classes: the connection, the server going down or starting, no resources (too many connections)."""
 
+READ_ONLY = "25006"
+"""What used to be the primary has become a standby: another connection may find the new one."""
+
 NO_RIGHT = "42501"
 
 
@@ -141,7 +144,7 @@ def is_unavailable(error: BaseException) -> bool:
         return False
     if error.sqlstate is None:
         return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
-    return error.sqlstate.startswith(UNAVAILABLE)
+    return error.sqlstate.startswith(UNAVAILABLE) or error.sqlstate == READ_ONLY
 
 
 def is_duplicate(error: BaseException) -> bool:
