@@ -51,6 +51,7 @@ class SqlMutant:
 CLAIM, WRITE = "minion_sqlite.claiming", "minion_sqlite.writing"
 UPKEEP, SETTLE = "minion_core.sql.upkeep", "minion_core.sql.settling"
 MOVE, READY, LOCKS = "minion_core.sql.transitions", "minion_core.sql.readiness", "minion_core.sql.locks"
+SWEPT = "the sweep before the claim has taken what expired out of its index; the condition stands behind it"
 HINT = "hold is a hint: the true conditions are checked again"
 
 M = SqlMutant
@@ -58,8 +59,8 @@ MUTANTS = [
     # The claim.
     M(CLAIM, "delayed <= :now AND (expires", "(expires"),
     M(CLAIM, '"""delayed <= :now', '"""delayed < :now'),
-    M(CLAIM, "AND (expires IS NULL OR expires > :now)\n", "\n"),
-    M(CLAIM, "OR expires > :now)\n", "OR expires >= :now)\n"),
+    M(CLAIM, "AND (expires IS NULL OR expires > :now)\n", "\n", SWEPT),
+    M(CLAIM, "OR expires > :now)\n", "OR expires >= :now)\n", SWEPT),
     M(CLAIM, "parent.state = 'active'\n      OR ", ""),
     M(CLAIM, "OR (parent.state = 'inactive' AND (parent.expires IS NULL OR parent.expires > :now))\n", ""),
     M(CLAIM, " AND (parent.expires IS NULL OR parent.expires > :now)", ""),

@@ -134,6 +134,8 @@ class Session:
 
     def __exit__(self, *_exception: object) -> None:
         self._closing.close()
+        if not isinstance(self.target.source, str):
+            self._lock_file().unlink(missing_ok=True)
 
     @property
     def server(self) -> bool | None:
@@ -227,10 +229,13 @@ class Session:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Keep others (workers of pytest-xdist, or a second run) off the store while a check uses it."""
-        name = hashlib.sha256(self.url.encode()).hexdigest()[:24]
-        with Path(tempfile.gettempdir(), f"minion-conformance-{name}.lock").open("a") as file:
+        with self._lock_file().open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+    def _lock_file(self) -> Path:
+        name = hashlib.sha256(self.url.encode()).hexdigest()[:24]
+        return Path(tempfile.gettempdir(), f"minion-conformance-{name}.lock")
 
 
 def find_hooks(url: str) -> object:

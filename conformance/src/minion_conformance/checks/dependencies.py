@@ -225,6 +225,28 @@ def by_the_very_next_dequeue(rig: Rig) -> None:
         )
 
 
+@check("DEP-01")
+def every_other_hindrance_counts(rig: Rig) -> None:
+    for way in (Finished, Released):
+        parent = _parent(rig)
+        delayed, expiring = (
+            rig.enqueue(parents=(parent.id,), delay=60),
+            rig.enqueue(parents=(parent.id,), expire=30),
+        )
+        both = rig.enqueue(parents=(parent.id, rig.enqueue("never")))
+        rig.end(way(parent.id, 0))
+        if way is Released:
+            rig.backend.remove_jobs([parent.id])
+        rig.equal("an end of a parent is no end of a delay, nor of another parent", rig.claimed(), [expiring])
+        rig.end(Released(expiring, 0))
+        rig.clock.advance(30)
+        rig.equal("an end of a parent keeps no job from expiring", rig.claimed(), [])
+        rig.clock.advance(30)
+        rig.equal("an end of a parent keeps no delay from ending", rig.claimed(), [delayed])
+        rig.equal("another parent is in the way", rig.job(both).state, "inactive")
+        rig.backend.reset(all=True)
+
+
 @check("DEP-06")
 def when_many_wait(rig: Rig) -> None:
     parent = _parent(rig)
