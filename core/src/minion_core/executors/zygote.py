@@ -110,10 +110,14 @@ class Zygote:
         self._reap()  # performers that it had before its code was loaded anew, and ended meanwhile
         gc.collect()
         gc.freeze()  # or each collection in a performer would copy the pages that it shares with this process
-        while self._serve():
-            pass
-        for pid in self._pids.values():
-            _kill_group(pid, signal.SIGKILL)
+        try:
+            # Reset, and not closed, if the supervisor died before it had read all that it was told.
+            with suppress(ConnectionResetError):
+                while self._serve():
+                    pass
+        finally:
+            for pid in self._pids.values():
+                _kill_group(pid, signal.SIGKILL)
 
     def _tell(self, *message: Any) -> None:
         with suppress(BrokenPipeError, ConnectionResetError):
