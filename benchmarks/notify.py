@@ -39,7 +39,8 @@ def produce(url: str, seconds: float, ready: object, counts: object) -> None:
 
 
 def rate(url: str, processes: int, seconds: float) -> float:
-    ready, counts = multiprocessing.Barrier(processes), multiprocessing.Queue()
+    ready = multiprocessing.Barrier(processes)
+    counts: multiprocessing.Queue[float] = multiprocessing.Queue()
     workers = [
         multiprocessing.Process(target=produce, args=(url, seconds, ready, counts)) for _ in range(processes)
     ]
