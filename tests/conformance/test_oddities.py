@@ -25,6 +25,8 @@ from minion_core.records import (
     Repaired,
 )
 
+MODEL = "MODEL-01"
+
 
 @frozen
 class OddRecord(JobRecord):
@@ -85,9 +87,13 @@ class Slow(ReferenceBackend):
 @pytest.mark.parametrize("backend", [LeapingIds, Slow])
 def test_an_odd_backend_passes(backend: type[ReferenceBackend]) -> None:
     target = Target(f"reference:{backend.__name__}", backend, ReferenceHooks())
+    checks = all_checks().values()
     with Session(target, quick=True) as session:
         head = describe_session(session)
-        results = {check.id: result_entry(session.run(check)) for check in all_checks().values()}
+        results = {check.id: result_entry(session.run(check)) for check in checks if check.clause != MODEL}
+    # At its full length: a short walk may miss a transition, which is a failure of its own.
+    with Session(target) as session:
+        results |= {check.id: result_entry(session.run(check)) for check in checks if check.clause == MODEL}
     report = make_report(head, results)
     assert (report["verdict"], report["reasons"]) == (PASS, [])
     assert verify(report) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from minion_sqlite.conformance import SqliteHooks
 sys.path.insert(0, str(Path(__file__).parent))
 
 import variants as v
-from mutate import failures, read_mutants, run_clause
+from mutate import failures, noticed, read_mutants, run_clause
 from test_core_mutants import CORE
 
 RIGHT = [
@@ -64,7 +65,10 @@ def test_a_wrong_variant_fails(clause: str, backend: type[Backend], hooks: type,
 def test_a_wrong_variant_of_sqlite_fails(
     clause: str, backend: type[Backend], says: str, tmp_path: Path
 ) -> None:
-    results = run_clause(backend, clause, SqliteHooks(), f"sqlite:///{tmp_path}/jobs.db")
+    numbers = count()
+    results = noticed(
+        lambda: run_clause(backend, clause, SqliteHooks(), f"sqlite:///{tmp_path}/{next(numbers)}.db"), says
+    )
     messages = failures(results)
     assert any(says in message for message in messages), results
 
