@@ -72,7 +72,7 @@ def _apply(work: Work, outcomes: Sequence[Outcome]) -> list[Settled]:
             case Failed():
                 failures.append(FailureEntry(row, outcome.message))
                 again = None if outcome.retry_in is None else at(now, outcome.retry_in)
-                if again is not None and row.attempts > 1 and (row.expires is None or row.expires >= again):
+                if again is not None and row.attempts > 1 and (row.expires is None or row.expires > again):
                     returns.append(Return(row, again, row.attempts - 1))
                 else:
                     ends.append(End(row, State.FAILED, outcome.result_json, outcome.exit_status or 1))

@@ -47,7 +47,7 @@ FAIL = f"""WITH given AS (
         SELECT job.id, job.worker, job.retries, given.message, given.result, given.exit_status,
             {NOW} + given.retry_in * INTERVAL '1 second' AS again,
             given.retry_in IS NOT NULL AND job.attempts > 1
-                AND (job.expires IS NULL OR job.expires >= {NOW} + given.retry_in * INTERVAL '1 second')
+                AND (job.expires IS NULL OR job.expires > {NOW} + given.retry_in * INTERVAL '1 second')
                 AS returns
         FROM given JOIN minion_jobs AS job ON job.id = given.id
         WHERE job.retries = given.retries AND {IS_ACTIVE}
