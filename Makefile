@@ -11,7 +11,7 @@ TESTS := -n 2 --dist worksteal
 .PHONY: help demo test lint types servers tests bench format clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
 		printf '  %-12s %s\n' "$$name" "$$text"; done
 
 demo: $(VENV)/demo-installed ## Hash and count every file in this checkout through a queue of its own
@@ -32,6 +32,10 @@ servers: $(VENV)/installed ## Install the database servers that the tests use, w
 tests: servers ## Run only the tests
 	$(BIN)/pytest $(TESTS)
 	@$(BIN)/python tests/install_servers.py --say
+	@echo 'NOT RUN here: plugins/minion_mysql, which takes too long for one run: make test-mysql'
+
+test-mysql: $(VENV)/installed ## Run the tests of the MySQL and MariaDB plugin, on both servers
+	$(BIN)/pytest $(TESTS) plugins/minion_mysql
 
 bench: $(VENV)/installed ## Measure a backend beside its raw driver: make bench URL=sqlite:///bench.db
 	$(BIN)/python benchmarks/backend.py $(or $(URL),sqlite:///bench.db)

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import groupby, product
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import sqlalchemy as sa
 from attrs import frozen
@@ -39,46 +39,46 @@ SPARE = 16
 STORE_CLOCK = "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
 """Microseconds since 1970 at the beginning of the statement."""
 
-ANYTHING_DUE = """SELECT EXISTS (SELECT 1 FROM minion_jobs FORCE INDEX (minion_jobs_due)
-    WHERE state = 'inactive' AND due <= {now})
-  OR EXISTS (SELECT 1 FROM minion_jobs FORCE INDEX (minion_jobs_due)
-    WHERE state = 'active' AND due <= {now})"""
+ANYTHING_DUE = " UNION ALL ".join(
+    "(SELECT NULL, NULL, -1 FROM minion_jobs FORCE INDEX (minion_jobs_due)"
+    f" WHERE state = '{state}' AND due <= {{now}} LIMIT 1)"
+    for state in LIVE
+)
+"""Stands before all candidates, since null comes first."""
 
-LOCK = """SELECT id, task, args, kwargs, retries, attempts, failures, notes, queue, priority, `coalesce`,
-    uniqkey, lease, `delayed`, expires, parents, {now}
+LOCK = """SELECT id, task, NULLIF(args, '[]'), NULLIF(kwargs, '{{}}'), retries, attempts, failures,
+    NULLIF(notes, '{{}}'), queue, priority, `coalesce`, uniqkey, lease,
+    NULLIF(parents, '[]') IS NOT NULL, `delayed` > {now} OR expires <= {now}
   FROM minion_jobs FORCE INDEX (PRIMARY)
   WHERE id IN %(ids)s AND state = 'inactive' AND hold = 0
   ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED"""
 
 TAKE = """UPDATE minion_jobs FORCE INDEX (PRIMARY)
-  SET state = 'active', worker = %(worker)s, started = %(now)s,
-    grabbed_until = %(now)s + lease, due = %(now)s + lease
+  SET state = 'active', worker = %(worker)s, started = {now},
+    grabbed_until = {now} + lease, due = {now} + lease
   WHERE id IN %(ids)s"""
 
 LIKE_LITERALLY = str.maketrans({"\\": "\\\\", "%": "\\%", "_": "\\_"})
 
 
-@frozen
-class _Row:
-    """A locked row that looked claimable, as it is now."""
+class _Row(NamedTuple):
+    """A locked row that looked claimable, as it is now; null for what is empty."""
 
     id: int
     task: bytes
-    args: str
-    kwargs: str
+    args: str | None
+    kwargs: str | None
     retries: int
     attempts: int
     failures: int
-    notes: str
+    notes: str | None
     queue: bytes
     priority: int
     coalesce: bytes | None
     uniqkey: bytes | None
     lease: int | None
-    delayed: int
-    expires: int | None
-    parents: str
-    now: int
+    has_parents: int
+    is_not_due: int | None
 
 
 def clock_text(work: Work) -> str:
@@ -88,18 +88,19 @@ def clock_text(work: Work) -> str:
 
 def claim(work: Work, worker_id: int, options: DequeueOptions) -> list[ClaimedJob]:
     """Claim up to ``options.limit`` jobs, the best first."""
-    clock = clock_text(work)
-    run = _Claim(work, options, clock)
-    if run.execute(ANYTHING_DUE.format(now=clock))[0][0]:
-        sweep_all(work, work.now())
+    run = _Claim(work, options, clock_text(work))
     taken = run.gather()
-    if taken:
-        # The clock was read when the last of them was locked.
-        now = max(row.now for row in taken)
-        run.execute(TAKE, {"worker": worker_id, "now": now, "ids": [row.id for row in taken]})
-        taken.sort(key=lambda row: (-row.priority, row.id))
-        return [_claimed_job(row, now) for row in taken]
-    return []
+    if not taken:
+        return []
+    now = 0
+    clock = run.clock
+    if any(row.lease is not None for row in taken):
+        # The end of the lease that is answered must be the one that is stored.
+        now = to_microseconds(work.now())
+        clock = str(now)
+    run.execute(TAKE.format(now=clock), {"worker": worker_id, "ids": [row.id for row in taken]})
+    taken.sort(key=lambda row: (-row.priority, row.id))
+    return [_claimed_job(row, now) for row in taken]
 
 
 @frozen
@@ -120,17 +121,21 @@ class _Claim:
         taken: list[_Row] = []
         window = self.options.limit + SPARE
         after: Candidate | None = None
-        while len(taken) < self.options.limit:
-            found, more = candidates(self.work, self.options, window, after)
+        found, more, due = candidates(self.work, self.options, window, clock=self.clock)
+        if due:
+            sweep_all(self.work, self.work.now())
+            found, more, _ = candidates(self.work, self.options, window)
+        while found:
             for some in self._slices(found, taken):
                 taken += self._lock(some, self.options.limit - len(taken))
                 if len(taken) == self.options.limit:
                     return taken
-            if not more or not found:
+            if not more:
                 break
             # Others hold what was found, or it was not claimable after all: go on behind it.
             after = found[-1]
             window = min(2 * window, CHUNK)
+            found, more, _ = candidates(self.work, self.options, window, after)
         return taken
 
     def _slices(self, found: list[Candidate], taken: list[_Row]) -> Iterator[Sequence[int]]:
@@ -152,19 +157,22 @@ class _Claim:
             rows = [_Row(*row) for row in self.execute(statement, values)]
             if not rows:
                 break
-            now = from_microseconds(rows[0].now)
-            blocked = self._blocked([row.id for row in rows if row.parents != "[]"], now)
-            good = [row for row in rows if row.id not in blocked and _is_due(row)]
+            blocked = self._blocked([row.id for row in rows if row.has_parents])
+            good = [row for row in rows if not row.is_not_due and row.id not in blocked]
             locked += [row for row in good if self._matches(row)]
             if len(good) < len(rows):
                 # What the index shows and the conditions refuse goes where it belongs.
-                judge(self.work, sorted({row.id for row in rows}.difference(row.id for row in good)), now)
+                refused = {row.id for row in rows}.difference(row.id for row in good)
+                judge(self.work, sorted(refused), self.work.now())
             if len(rows) < wanted:
                 break
             ids = [id for id in ids if id > rows[-1].id]
         return locked
 
-    def _blocked(self, ids: Sequence[int], now: datetime) -> set[int]:
+    def _blocked(self, ids: Sequence[int]) -> set[int]:
+        if not ids:
+            return set()
+        now = self.work.now()
         jobs, edges = self.work.tables.jobs, self.work.tables.edges
         child, parent = jobs.alias("child"), jobs.alias("parent")
         return {
@@ -188,32 +196,41 @@ class _Claim:
         )
 
 
-def _is_due(row: _Row) -> bool:
-    return row.delayed <= row.now and (row.expires is None or row.expires > row.now)
-
-
 def candidates(
-    work: Work, options: DequeueOptions, limit: int, after: Candidate | None = None
-) -> tuple[list[Candidate], bool]:
+    work: Work,
+    options: DequeueOptions,
+    limit: int,
+    after: Candidate | None = None,
+    *,
+    clock: str | None = None,
+) -> tuple[list[Candidate], bool, bool]:
     """Read the best candidates that the index offers, without locking.
 
     Returns:
-        At most ``limit`` of them, in order, and whether there may be more behind the last.
+        At most ``limit`` of them, in order; whether there may be more behind the last; and, if a clock was
+        given, whether it has made anything due.
     """
     pairs = list(product(options.queues, options.tasks))
     # Ranges are read in part: the answer is right up to the end of the first range that was cut off.
     share = limit if len(pairs) == 1 else max(4, (2 if after is None else 6) * limit // len(pairs))
     conditions, values = _filters(options, after)
     rows: list[tuple[int, int, int]] = []
+    due = False
     for part in range(0, len(pairs), RANGES_MAX):
         ranges = pairs[part : part + RANGES_MAX]
-        statement = candidates_statement(range(part, part + len(ranges)), options, conditions, share, limit)
+        numbers = range(part, part + len(ranges))
+        statement = candidates_statement(
+            numbers, options, conditions, share=share, limit=limit, clock="" if part else clock or ""
+        )
         for number, (queue, task) in enumerate(ranges, part):
             values[f"queue{number}"] = queue
             values[f"task{number}"] = task
         with work.driver.cursor() as cursor:
             cursor.execute(statement, values)
             rows += cursor.fetchall()
+        while rows and rows[0][2] < 0:
+            due = True
+            del rows[0]
     if len(pairs) > RANGES_MAX:
         rows.sort()
     more = len(rows) >= limit
@@ -221,12 +238,18 @@ def candidates(
     for position, (_, _, number) in enumerate(rows[:limit], 1):
         seen[number] += 1
         if seen[number] == share:
-            return [row[:2] for row in rows[:position]], True
-    return [row[:2] for row in rows[:limit]], more
+            return [row[:2] for row in rows[:position]], True, due
+    return [row[:2] for row in rows[:limit]], more, due
 
 
 def candidates_statement(
-    numbers: Iterable[int], options: DequeueOptions, conditions: str, share: int, limit: int
+    numbers: Iterable[int],
+    options: DequeueOptions,
+    conditions: str,
+    *,
+    share: int,
+    limit: int,
+    clock: str,
 ) -> str:
     """Write the select that merges ranges of the index, each read in its order and no further than needed."""
     index = "minion_jobs_ready"
@@ -236,13 +259,14 @@ def candidates_statement(
     if options.id is not None:
         index, ready = "PRIMARY", "ready = 1"
     return (
-        " UNION ALL ".join(
+        (f"{ANYTHING_DUE.format(now=clock)} UNION ALL " if clock else "")
+        + " UNION ALL ".join(
             f"(SELECT turn, id, {number} FROM minion_jobs FORCE INDEX ({index})"
             f" WHERE {ready} AND queue = %(queue{number})s AND task = %(task{number})s{conditions}"
             f" ORDER BY turn, id LIMIT {share})"
             for number in numbers
         )
-        + f" ORDER BY 1, 2 LIMIT {limit}"
+        + f" ORDER BY 1, 2 LIMIT {limit + (2 if clock else 0)}"
     )
 
 
@@ -271,12 +295,12 @@ def _claimed_job(row: _Row, now: int) -> ClaimedJob:
     return ClaimedJob(
         row.id,
         row.task.decode(),
-        [] if row.args == "[]" else decode_json(row.args),
-        {} if row.kwargs == "{}" else decode_json(row.kwargs),
+        [] if row.args is None else decode_json(row.args),
+        {} if row.kwargs is None else decode_json(row.kwargs),
         row.retries,
         row.attempts,
         row.failures,
-        {} if row.notes == "{}" else decode_json(row.notes),
+        {} if row.notes is None else decode_json(row.notes),
         row.queue.decode(),
         row.priority,
         None if row.coalesce is None else row.coalesce.decode(),
