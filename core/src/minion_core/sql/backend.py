@@ -42,7 +42,6 @@ from minion_core.sql import (
     enqueueing,
     jobs,
     locks,
-    readiness,
     schedules,
     settling,
     transitions,
@@ -488,10 +487,6 @@ class SqlBackend(Backend):
     def reset(self, *, all: bool = False, locks: bool = False) -> None:
         if all or locks:
             self.write(upkeep.reset, all=all)
-
-    def next_due(self) -> datetime | None:
-        """Answer the next instant at which the clock changes something of a live job (WAKE-02)."""
-        return self.read(readiness.next_due)
 
 
 def _check_page(offset: int, limit: int) -> None:

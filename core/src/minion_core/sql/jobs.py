@@ -48,11 +48,7 @@ def list_jobs(work: Work, offset: int, limit: int, options: JobFilter, *, total:
             sa.select(edges).where(edges.c.parent.in_(some)).order_by(edges.c.child)
         ):
             children.setdefault(edge.parent, []).append(edge.child)
-    count = (
-        work.connection.execute(sa.select(sa.func.count()).select_from(jobs).where(*conditions)).scalar_one()
-        if total
-        else None
-    )
+    count = work.count(jobs, *conditions) if total else None
     return Page([_job_record(row, children.get(row.id, []), now) for row in rows], count)
 
 

@@ -65,9 +65,5 @@ def list_locks(
         sa.select(locks).where(*conditions).order_by(locks.c.id.desc()).limit(limit).offset(offset)
     )
     items = [LockRecord(row.id, row.name, row.expires) for row in rows]
-    count = (
-        work.connection.execute(sa.select(sa.func.count()).select_from(locks).where(*conditions)).scalar()
-        if total
-        else None
-    )
+    count = work.count(locks, *conditions) if total else None
     return Page(items, count)

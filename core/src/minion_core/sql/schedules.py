@@ -91,11 +91,7 @@ def list_schedules(
         sa.select(schedules).where(*conditions).order_by(schedules.c.id.desc()).limit(limit).offset(offset)
     )
     items = [_schedule_record(row) for row in rows]
-    count = (
-        work.connection.execute(sa.select(sa.func.count()).select_from(schedules).where(*conditions)).scalar()
-        if total
-        else None
-    )
+    count = work.count(schedules, *conditions) if total else None
     return Page(items, count)
 
 

@@ -151,30 +151,26 @@ def stats(work: Work, *, exact: bool) -> Stats:
     locks, schedules = work.tables.locks, work.tables.schedules
     now = work.now()
 
-    def count(table: sa.FromClause, *conditions: ColumnElement[bool]) -> int:
-        select = sa.select(sa.func.count()).select_from(table).where(*conditions)
-        return work.connection.execute(select).scalar_one()
-
     def count_ended(state: State) -> int:
-        return count(jobs, has_ended(jobs, state))
+        return work.count(jobs, has_ended(jobs, state))
 
     unexpired = sa.or_(jobs.c.expires.is_(None), jobs.c.expires > now)
     busy = sa.select(sa.literal(1)).where(in_state(jobs, State.ACTIVE), jobs.c.worker == workers.c.id)
-    registered = count(workers)
-    active_workers = count(workers, busy.exists())
+    registered = work.count(workers)
+    active_workers = work.count(workers, busy.exists())
     estimates = {} if exact else work.backend.estimate_terminal_jobs(work)
     return Stats(
-        active_jobs=count(jobs, in_state(jobs, State.ACTIVE)),
-        active_locks=count(locks, locks.c.expires > now),
+        active_jobs=work.count(jobs, in_state(jobs, State.ACTIVE)),
+        active_locks=work.count(locks, locks.c.expires > now),
         active_workers=active_workers,
-        delayed_jobs=count(jobs, in_state(jobs, State.INACTIVE), unexpired, jobs.c.delayed > now),
+        delayed_jobs=work.count(jobs, in_state(jobs, State.INACTIVE), unexpired, jobs.c.delayed > now),
         enqueued_jobs=work.backend.count_enqueued(work),
         failed_jobs=estimates.get(State.FAILED) or count_ended(State.FAILED),
         finished_jobs=estimates.get(State.FINISHED) or count_ended(State.FINISHED),
-        inactive_jobs=count(jobs, in_state(jobs, State.INACTIVE), unexpired),
-        inactive_schedules=count(schedules, schedules.c.paused),
+        inactive_jobs=work.count(jobs, in_state(jobs, State.INACTIVE), unexpired),
+        inactive_schedules=work.count(schedules, schedules.c.paused),
         inactive_workers=registered - active_workers,
-        schedules=count(schedules),
+        schedules=work.count(schedules),
         workers=registered,
         uptime=work.backend.read_uptime(work),
     )

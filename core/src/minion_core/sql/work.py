@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import sqlalchemy as sa
 from attrs import define
 
 if TYPE_CHECKING:
-    import sqlalchemy as sa
-
     from minion_core.sql.backend import SqlBackend
     from minion_core.sql.tables import Tables
 
@@ -38,6 +37,11 @@ class Work:
     def now(self) -> datetime:
         """Read the clock; to be asked after the locks that a decision waits for."""
         return self.backend.read_clock(self)
+
+    def count(self, table: sa.FromClause, *conditions: sa.ColumnElement[bool]) -> int:
+        """Count the rows that match."""
+        select = sa.select(sa.func.count()).select_from(table).where(*conditions)
+        return self.connection.execute(select).scalar_one()
 
 
 def at(now: datetime, when: float | datetime) -> datetime:

@@ -69,11 +69,7 @@ def list_workers(
         .order_by(jobs.c.id)
     ):
         active[job.worker].append(job.id)
-    count = (
-        work.connection.execute(sa.select(sa.func.count()).select_from(workers).where(*conditions)).scalar()
-        if total
-        else None
-    )
+    count = work.count(workers, *conditions) if total else None
     return Page(
         [
             WorkerRecord(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from minion_core.errors import BackendError
 from minion_core.records import Enqueued, NewJob, State
-from minion_core.sql.enqueueing import add_edges, delete_jobs, job_row, lock_parents
+from minion_core.sql.enqueueing import KEY_TRIES, add_edges, delete_jobs, job_row, lock_parents
 from minion_pg.claiming import NOW
 from minion_pg.columns import jsonb
 
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 HOLDS_KEY = "uniqkey IS NOT NULL AND state IN ('inactive', 'active') AND fence = retries"
 """The condition of the unique index of live keys."""
-
-KEY_TRIES = 10
-"""How often a key may be lost to others, who each ended their job at once, before that is an error."""
 
 # As what each column is handed over, and what it becomes.
 _TYPES = {
