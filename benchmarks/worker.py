@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import statistics
 import subprocess
@@ -21,7 +20,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,22 +76,21 @@ def wait_until_drained(queue: Minion) -> None:
 
 def drain(url: str, task: str, count: int, *options: str, number: int = 1) -> dict[str, Any]:
     """Drain a backlog with the worker started before, as its first second is no throughput."""
-    with Minion(url) as queue, workers(url, number, *options):
+    with Minion(url) as queue, workers(url, number, *options) as started:
         queue.reset(all=True)
         queue.enqueue_many([NewJob(task, [0], attempts=2) for _ in range(4 * number)])
         wait_until_drained(queue)
         time.sleep(0.2)
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        before = sum(cpu_seconds(worker.pid) for worker in started)
         first = queue.enqueue_many([NewJob(task, [n], attempts=2) for n in range(count)])[0].id
         wait_until_drained(queue)
+        spent = sum(cpu_seconds(worker.pid) for worker in started) - before
         records = [record for record in queue.jobs() if record.id >= first]
         if {record.state for record in records} != {"finished"} or len(records) != count:
             raise SystemExit("A job was lost or failed: the figures would mean nothing")
         start = min(record.started for record in records if record.started)
         end = max(record.finished for record in records if record.finished)
         shares = sorted(Counter(record.worker for record in records).values())
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {
         "jobs_per_second": count / (end - start).total_seconds(),
         "cpu_us_per_job": spent / count * 1e6,
@@ -127,9 +125,13 @@ def latency(url: str, count: int) -> dict[str, Any]:
 def cpu_seconds(pid: int) -> float:
     """Answer what a process and all below it have used so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    ticks = int(fields[11]) + int(fields[12])
+    ticks = sum(map(int, fields[11:15]))  # its own, and that of children that have ended
     below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return ticks / os.sysconf("SC_CLK_TCK") + sum(cpu_seconds(int(child)) for child in below)
+    seconds = ticks / os.sysconf("SC_CLK_TCK")
+    for child in below:
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            seconds += cpu_seconds(int(child))
+    return seconds
 
 
 @click.command()

@@ -133,12 +133,14 @@ def test_spare_places_are_for_high_priority(minion, start_worker, tmp_path, even
     assert next(minion.jobs(ids=[slow])).state == State.ACTIVE
 
 
-def test_progress_is_seen_while_a_job_runs(minion, start_worker, tmp_path, eventually):
+def test_progress_is_seen_while_a_job_runs(minion, start_worker, tmp_path, eventually, command):
     start_worker()
     gate = tmp_path / "gate"
     id = minion.enqueue("advance", [str(gate)])
     eventually(lambda: "progress" in next(minion.jobs(ids=[id])).notes)
     assert next(minion.jobs(ids=[id])).notes["progress"] == {"done": 3, "total": 10, "message": "resizing"}
+    shown = command(tmp_path, "--url", minion.url, "job", str(id)).stdout
+    assert "3 of 10 (30 %), resizing" in shown
     gate.touch()
     minion.result(id, timeout=30)
     assert next(minion.jobs(ids=[id])).notes["progress"] == {"done": 10, "total": 10}

@@ -12,7 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, overload
 
 from minion_core import foreground, schedules, values
 from minion_core.backend import Backend
@@ -61,6 +61,12 @@ _living: weakref.WeakSet[Minion] = weakref.WeakSet()
 def backoff(failures: int) -> float:
     """Answer Minion's delay before a retry: ``n ** 4 + 15`` seconds after n earlier failures."""
     return float(failures**4 + 15)
+
+
+class _Worker(Protocol):
+    """A class as in TheSchwartz: its jobs take any arguments, whatever its ``__init__`` takes."""
+
+    def work(self, job: Job, /) -> Any: ...
 
 
 class Minion:
@@ -186,6 +192,8 @@ class Minion:
 
     # -- Tasks --------------------------------------------------------------------------------------------
 
+    @overload
+    def task(self, function: type[_Worker], /) -> Task[..., Any]: ...
     @overload
     def task(self, function: Callable[Concatenate[Job, P], R], /) -> Task[P, R]: ...
     @overload
@@ -559,6 +567,8 @@ class _Registrar:
         self._name = name
         self._options = options
 
+    @overload
+    def __call__(self, function: type[_Worker], /) -> Task[..., Any]: ...
     @overload
     def __call__(self, function: Callable[Concatenate[Job, P], R], /) -> Task[P, R]: ...
     @overload

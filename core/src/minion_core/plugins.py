@@ -163,10 +163,14 @@ class Plugins:
     @property
     def hooks(self) -> pluggy.HookRelay:
         """All hooks, the installed plugins loaded."""
+        self.load()
+        return self._manager.hook
+
+    def load(self) -> None:
+        """Load the installed plugins, unless that was done; to look for them takes many milliseconds."""
         if self._discover:
             self._discover = False
             self._load_installed()
-        return self._manager.hook
 
     def _load_installed(self) -> None:
         for point in entry_points(group=PLUGINS):

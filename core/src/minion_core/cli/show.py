@@ -99,6 +99,7 @@ def job(out: Output, record: JobRecord, log: Sequence[Failure], *, first: bool =
         ("started", distance(record.started, now)),
         ("retried", distance(record.retried, now)),
         ("finished", distance(record.finished, now)),
+        ("progress", _progress(record.notes.get("progress"))),
         ("notes", compact(record.notes) if record.notes else ""),
         ("result", _result(record.result)),
     ]
@@ -106,6 +107,19 @@ def job(out: Output, record: JobRecord, log: Sequence[Failure], *, first: bool =
     if log:
         pairs.append(("failure log", "\n".join(_logged(failure) for failure in log) + "\n"))
     out.fields(pairs)
+
+
+def _progress(note: Any) -> str:
+    """Show what ``job.progress`` noted; anything else of that name is shown among the notes alone."""
+    match note:
+        case {"done": int() | float() as done, **more}:
+            total, message = more.get("total"), more.get("message")
+            told = f"{done:g}"
+            if isinstance(total, int | float):
+                told += f" of {total:g}" + (f" ({100 * done / total:.0f} %)" if total else "")
+            return f"{told}, {printable(message)}" if isinstance(message, str) else told
+        case _:
+            return ""
 
 
 def _result(value: Any) -> str:

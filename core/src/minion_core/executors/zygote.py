@@ -147,6 +147,7 @@ class Zygote:
                 self._start_anew()
             return False
         self._minion.url = config["url"]
+        self._minion.plugins.load()  # once, and not in each performer
         others = [thread.name for thread in threading.enumerate() if thread is not threading.main_thread()]
         if others:
             logger.warning(
