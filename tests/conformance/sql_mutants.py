@@ -52,7 +52,6 @@ CLAIM, WRITE = "minion_sqlite.claiming", "minion_sqlite.writing"
 UPKEEP, SETTLE = "minion_core.sql.upkeep", "minion_core.sql.settling"
 MOVE, READY, LOCKS = "minion_core.sql.transitions", "minion_core.sql.readiness", "minion_core.sql.locks"
 SWEPT = "the sweep before the claim has taken what expired out of its index; the condition stands behind it"
-HINT = "hold is a hint: the true conditions are checked again"
 
 M = SqlMutant
 MUTANTS = [
@@ -75,7 +74,7 @@ MUTANTS = [
     M(CLAIM, ", due = :now + lease", ""),
     M(CLAIM, " AND {TRULY_CLAIMABLE}", ""),
     M(CLAIM, "WHERE state = 'inactive' AND hold = 0", "WHERE hold = 0"),
-    M(CLAIM, " AND hold = 0", "", HINT),
+    M(CLAIM, " AND hold = 0", ""),
     M(CLAIM, " AND queue = :queue{number} AND", " AND"),
     M(CLAIM, " AND task = :task{number}", ""),
     M(CLAIM, " ORDER BY priority DESC, id LIMIT", " ORDER BY id LIMIT"),

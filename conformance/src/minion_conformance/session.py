@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import signal
 import tempfile
 import time
@@ -13,7 +14,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import IO, Any, Self, TypeAlias
 
 import pytest
 from attrs import field, frozen
@@ -229,13 +230,28 @@ class Session:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Keep others (workers of pytest-xdist, or a second run) off the store while a check uses it."""
-        with self._lock_file().open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        path = self._lock_file()
+        while True:
+            with path.open("a") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if not _is_still(path, file):
+                    continue  # whoever held it has removed it
+                try:
+                    yield
+                finally:
+                    path.unlink()
+                return
 
     def _lock_file(self) -> Path:
         name = hashlib.sha256(self.url.encode()).hexdigest()[:24]
         return Path(tempfile.gettempdir(), f"minion-conformance-{name}.lock")
+
+
+def _is_still(path: Path, file: IO[str]) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def find_hooks(url: str) -> object:

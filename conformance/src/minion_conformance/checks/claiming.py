@@ -267,6 +267,15 @@ def behind_many_that_are_not(rig: Rig) -> None:
     rig.equal("jobs behind many that are not claimable are found", rig.claimed(20), ids)
 
 
+@check("CLAIM-06")
+def behind_many_that_one_parent_less_hinders(rig: Rig) -> None:
+    ending, staying = rig.active("parent"), rig.enqueue("never")
+    rig.backend.enqueue([NewJob("t", priority=9, parents=(ending.id, staying)) for _ in range(60)])
+    ids = [rig.enqueue() for _ in range(5)]
+    rig.end(Finished(ending.id, 0))
+    rig.equal("jobs behind many that are still hindered are found", rig.claimed(5), ids)
+
+
 @check("CLAIM-07")
 def empty_at_once(rig: Rig) -> None:
     began = time.perf_counter()

@@ -167,11 +167,11 @@ def retried_while_attempts_are_left(rig: Rig) -> None:
 def not_beyond_its_expiry(rig: Rig) -> None:
     early, late = rig.active(attempts=9, expire=60), rig.active(attempts=9, expire=60)
     free = rig.active(attempts=9)
-    rig.end(Failed(early.id, 0, message="x", retry_in=59))
-    rig.end(Failed(late.id, 0, message="x", retry_in=61))
+    rig.end(Failed(early.id, 0, message="x", retry_in=60 - rig.resolution))
+    rig.end(Failed(late.id, 0, message="x", retry_in=60))
     rig.end(Failed(free.id, 0, message="x", retry_in=10**6))
     rig.equal("with an expiry after then it is retried", rig.job(early.id).state, State.INACTIVE)
-    rig.equal("with an expiry before then it is failed", rig.job(late.id).state, State.FAILED)
+    rig.equal("with an expiry no later it is failed", rig.job(late.id).state, State.FAILED)
     rig.equal("what failed for its expiry keeps its attempts", rig.job(late.id).attempts, 9)
     rig.equal("without an expiry it is retried", rig.job(free.id).state, State.INACTIVE)
 
