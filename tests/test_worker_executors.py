@@ -243,6 +243,13 @@ def test_two_workers_share_a_backlog(minion, start_worker, drained, eventually):
     assert min(shares.values()) > 900
 
 
+def test_a_place_that_is_free_again_waits_for_all_jobs(minion, start_worker):
+    # While its only place is taken, the worker waits for jobs of high priority alone.
+    start_worker(jobs=1, dequeue_timeout=600)
+    for number in range(4):
+        assert minion.result(minion.enqueue("add", [number], {"second": 1}), timeout=30) == number + 1
+
+
 def test_a_signal_reaches_only_its_job(minion, start_worker, tmp_path, eventually):
     start_worker(jobs=2, command_interval=0.1)
     started = tmp_path / "started"

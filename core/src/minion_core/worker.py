@@ -4,7 +4,7 @@ One main loop does all that matters in one thread: it reads what the performers 
 in one batch, claims as many jobs as there is room for in another, and sleeps until something happens. While
 it settles, further outcomes gather: under load batches grow by themselves, and an idle worker answers at
 once. What it claims is decided at the desk (``desk.py``), executors perform (``executors/``), and threads
-beside it wait for jobs, send heartbeats, dispatch schedules and repair (``chores.py``).
+beside it wait for jobs (``waiting.py``), send heartbeats, dispatch schedules and repair (``chores.py``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from minion_core import values
 from minion_core.application import locate_app
-from minion_core.chores import Chore, Chores, Waiter
+from minion_core.chores import Chore, Chores
 from minion_core.commands import COMMANDS
 from minion_core.desk import Claim, Desk
 from minion_core.errors import BackendError
@@ -36,6 +36,7 @@ from minion_core.ledger import Ledger
 from minion_core.outage import Outage
 from minion_core.plugins import load_plugin
 from minion_core.records import ClaimedJob, Failed, Outcome
+from minion_core.waiting import Waiter
 from minion_core.wakeup import Wakeup
 
 if TYPE_CHECKING:
@@ -202,18 +203,18 @@ class Worker:
         self.id = backend.register_worker(None, socket.gethostname(), os.getpid(), {"type": "Python"})
         self._ledger = Ledger(self.minion, self.id, self._outage)
         self._crew = self._make_crew(app, self.id)
-        threads: list[Waiter | Chores] = []
+        self._waiter = Waiter(self.minion, self._woken, self._intervals["dequeue_timeout"])
+        chores: list[Chores] = []
         with (
             selectors.DefaultSelector() as self._selector,
             self._wakeup.listening(self._selector, self._on_signal),
         ):
             try:
                 self._crew.start(self._selector, self)
-                self._waiter = Waiter(self.minion, self._woken, self._intervals["dequeue_timeout"])
-                threads = [self._waiter, *self._chores()]
                 self._beat()
-                for thread in threads:
+                for thread in self._chores():
                     thread.start()
+                    chores.append(thread)
                 logger.info(
                     "Worker %d started (pid %d): %d jobs at a time, queues %s",
                     self.id,
@@ -225,7 +226,7 @@ class Worker:
                 self._health.started()
                 self._loop()
             finally:
-                self._end(threads)
+                self._end(chores)
 
     @property
     def running(self) -> int:
@@ -313,13 +314,13 @@ class Worker:
         )
         return True
 
-    def _end(self, threads: Iterable[Waiter | Chores]) -> None:
+    def _end(self, chores: Iterable[Chores]) -> None:
+        threads = [self._waiter, *chores]
         for thread in threads:
             thread.stop()
         self._crew.close()
         for thread in threads:
-            if thread.ident is not None:
-                thread.join(2.0)
+            thread.join(2.0)
         with suppress(BackendError):
             self._ledger.settle()
             if self.id is not None:
