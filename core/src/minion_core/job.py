@@ -7,7 +7,6 @@ answer ``False`` and change nothing when that attempt is over.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import re
@@ -267,6 +266,8 @@ class Job:
         Raises:
             UnknownTask: No task of that name is registered.
         """
+        import asyncio  # noqa: PLC0415  # large, and performers are forks
+
         task = self.minion.task_named(self.task)
         if not task.is_async:
             return await asyncio.to_thread(task.perform, self)

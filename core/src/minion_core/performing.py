@@ -6,7 +6,6 @@ that a job calls itself (``job.completed()``) have settled by then, and leave no
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 import traceback
@@ -98,6 +97,8 @@ async def perform_async(job: Job, claimed_at: float | None = None) -> Performanc
 
     The timeout of its task cancels it.
     """
+    import asyncio  # noqa: PLC0415  # large, and performers are forks
+
     if job.lease is not None and not await asyncio.to_thread(_keep_lease, job, claimed_at):
         return Performance()
     _announce(job)
@@ -143,6 +144,8 @@ def _run(job: Job) -> Ending:
 
 
 async def _run_async(job: Job) -> Ending | TimedOut:
+    import asyncio  # noqa: PLC0415  # large, and performers are forks
+
     known = job.minion.tasks.get(job.task)
     limit = asyncio.timeout(None if known is None else known.timeout)
     try:

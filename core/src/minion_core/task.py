@@ -8,7 +8,6 @@ TheSchwartz, whose attributes or methods ``max_retries``, ``retry_delay``, ``gra
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -184,7 +183,11 @@ class Task(Generic[P, R]):
     def perform(self, job: Job) -> Any:
         """Call the code for a job, and answer what it returned; ``async def`` runs to its end."""
         result = self.begin(job)
-        return asyncio.run(_finish(result)) if inspect.isawaitable(result) else result
+        if not inspect.isawaitable(result):
+            return result
+        import asyncio  # noqa: PLC0415  # large, and performers are forks
+
+        return asyncio.run(_finish(result))
 
     def begin(self, job: Job) -> Any:
         """Call the code for a job, and answer what it returned; for ``async def`` that is to be awaited."""

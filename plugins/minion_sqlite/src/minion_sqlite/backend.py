@@ -38,6 +38,13 @@ BUSY_TIMEOUT = 5.0
 LOOK_AT_CLOCK = 0.004
 """Seconds between two looks at a clock of the caller's, which may leap."""
 
+QUIET = 0.05
+"""After so many seconds without a commit, a waiter looks at once after the next one."""
+
+LOOK_LATER = 0.001
+LOOKS_IN_VAIN = 10
+"""A waiter that found nothing waits a millisecond more before each look, up to ten."""
+
 TRANSIENT = ("SQLITE_BUSY", "SQLITE_LOCKED")
 UNAVAILABLE = (
     "SQLITE_CANTOPEN",
@@ -247,11 +254,15 @@ class SqliteBackend(SqlBackend):
             if self.read(may_be_claimable, options):
                 return
             due = self.read(next_due)
+            in_vain = 0
             while (due is None or due > self.now()) and (now := time.monotonic()) < ends:
                 watch.sleep(min(ends - now, self._pause(due, now - looked)))
                 version = self._data_version(driver)
                 if version != seen or time.monotonic() - looked >= self.poll_interval:
-                    seen, looked = version, time.monotonic()
+                    # Where others write all the time, each look for nothing makes the next one later.
+                    in_vain = min(in_vain + 1, LOOKS_IN_VAIN) if time.monotonic() - looked < QUIET else 0
+                    time.sleep(in_vain * LOOK_LATER)
+                    seen, looked = self._data_version(driver), time.monotonic()
                     if self.read(may_be_claimable, options):
                         return
                     due = self.read(next_due)
