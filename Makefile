@@ -32,10 +32,6 @@ servers: $(VENV)/installed ## Install the database servers that the tests use, w
 tests: servers ## Run only the tests
 	$(BIN)/pytest $(TESTS)
 	@$(BIN)/python tests/install_servers.py --say
-	@echo 'NOT RUN here: plugins/minion_mysql, which takes too long for one run: make test-mysql'
-
-test-mysql: $(VENV)/installed ## Run the tests of the MySQL and MariaDB plugin, on both servers
-	$(BIN)/pytest $(TESTS) plugins/minion_mysql
 
 bench: $(VENV)/installed ## Measure a backend beside its raw driver: make bench URL=sqlite:///bench.db
 	$(BIN)/python benchmarks/backend.py $(or $(URL),sqlite:///bench.db)

@@ -14,9 +14,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from minion_conformance.servers.debian import Missing, install
+from minion_conformance.servers.debian import install
 from minion_conformance.servers.mysql import MariaDB, MySQL
-from minion_conformance.servers.postgresql import NEWEST_VARIABLE, VARIABLE, PostgreSQL
+from minion_conformance.servers.postgresql import NewestPostgreSQL, PostgreSQL
+from minion_conformance.servers.server import Missing
 
 FOUND = Path(sys.prefix) / "servers-missing"
 
@@ -38,12 +39,11 @@ def pgbouncer() -> str:
 
 
 WANTED: dict[str, tuple[str | None, Callable[[], str]]] = {
-    "PostgreSQL": (VARIABLE, PostgreSQL.installed),
-    "PostgreSQL, newest": (NEWEST_VARIABLE, lambda: PostgreSQL.installed(newest=True)),
+    **{
+        kind.title: (kind.variable, kind.installed) for kind in (PostgreSQL, NewestPostgreSQL, MariaDB, MySQL)
+    },
     "PgBouncer": (None, pgbouncer),
     "Perl's Minion": (None, perls_minion),
-    "MariaDB": (MariaDB.variable, MariaDB.installed),
-    "MySQL": (MySQL.variable, MySQL.installed),
 }
 
 

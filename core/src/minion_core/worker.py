@@ -315,7 +315,7 @@ class Worker:
         return True
 
     def _end(self, chores: Iterable[Chores]) -> None:
-        threads = [self._waiter, *chores]
+        threads: list[Waiter | Chores] = [self._waiter, *chores]
         for thread in threads:
             thread.stop()
         self._crew.close()

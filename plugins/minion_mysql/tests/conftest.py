@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from minion_conformance.servers.debian import Missing
-from minion_conformance.servers.mysql import MariaDB, MySQL, Server
+from minion_conformance.servers.mysql import MariaDB, MySQL, MysqlServer
+from minion_conformance.servers.server import Missing
 from minion_mysql import MysqlBackend
 
 KINDS = {"mariadb": MariaDB, "mysql": MySQL}
@@ -14,8 +14,8 @@ missing: dict[str, str] = {}
 
 
 @pytest.fixture(params=list(KINDS))
-def server(request: pytest.FixtureRequest) -> Server:
-    kind: type[Server] = KINDS[request.param]
+def server(request: pytest.FixtureRequest) -> MysqlServer:
+    kind: type[MysqlServer] = KINDS[request.param]
     try:
         return kind.shared()
     except Missing as error:
@@ -26,7 +26,7 @@ def server(request: pytest.FixtureRequest) -> Server:
 
 
 @pytest.fixture
-def url(server: Server) -> Iterator[str]:
+def url(server: MysqlServer) -> Iterator[str]:
     with server.database() as made:
         yield made
 

@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from minion_conformance import suite
-from minion_conformance.servers.mysql import MariaDB, MySQL, Server
+from minion_conformance.servers.mysql import MariaDB, MySQL, MysqlServer
 from minion_mysql.conformance import MysqlHooks
 
 
 class Hooks(MysqlHooks):
     """What only somebody can do who may kill the server."""
 
-    def __init__(self, kind: type[Server]) -> None:
+    def __init__(self, kind: type[MysqlServer]) -> None:
         self.kind = kind
 
     @contextmanager
@@ -24,7 +24,7 @@ class Hooks(MysqlHooks):
             server.resume()
 
 
-def databases_of(kind: type[Server]) -> Callable[[], AbstractContextManager[str]]:
+def databases_of(kind: type[MysqlServer]) -> Callable[[], AbstractContextManager[str]]:
     return lambda: kind.shared().database()
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import pymysql
 import pytest
 
-from minion_conformance.servers.mysql import Server
+from minion_conformance.servers.mysql import MysqlServer
 from minion_core.records import DequeueOptions, Failed, Finished, JobFilter, State
 from minion_mysql import MysqlBackend
 
@@ -119,7 +119,7 @@ def judge(backend: MysqlBackend, told: list[dict[str, Any]]) -> Counter[str]:
     return done
 
 
-def report(record: Callable[[str, object], None], done: Counter[str], server: Server) -> None:
+def report(record: Callable[[str, object], None], done: Counter[str], server: MysqlServer) -> None:
     figures = dict(sorted(done.items()))
     record("crowd", figures)
     sys.stdout.write(f"{server.scheme}: {figures}\n")

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from minion_conformance.servers.mysql import PASSWORD, Server
+from minion_conformance.servers.mysql import PASSWORD, MysqlServer
 from minion_core.errors import BackendError, BackendUnavailable, SchemaError
 from minion_core.records import (
     DequeueOptions,
@@ -29,7 +29,7 @@ EVERYTHING = JobFilter()
 TEXT = "Grüße 🦆 𝄞 \\ ' \" % \n"
 
 
-def as_user(server: Server, url: str, *rights: str, user: str = "guest") -> str:
+def as_user(server: MysqlServer, url: str, *rights: str, user: str = "guest") -> str:
     """Make an account with these rights on the database only, and answer the URL with it."""
     name = sa.make_url(url).database
     server.run(

@@ -13,8 +13,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from minion_conformance.servers.debian import Missing
 from minion_conformance.servers.postgresql import PostgreSQL
+from minion_conformance.servers.server import Missing
 from minion_pg import PgBackend
 
 HERE = Path(__file__).parent

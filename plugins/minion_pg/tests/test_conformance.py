@@ -3,45 +3,42 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
 from minion_conformance import suite
-from minion_conformance.servers.debian import Missing
-from minion_conformance.servers.postgresql import PostgreSQL
+from minion_conformance.servers.postgresql import NewestPostgreSQL, PostgreSQL
+from minion_conformance.servers.server import Missing
 
 
-@contextmanager
-def database() -> Iterator[str]:
-    with PostgreSQL.start() as server:
-        yield server.new_database()
+def databases_of(kind: type[PostgreSQL]) -> Callable[[], AbstractContextManager[str]]:
+    @contextmanager
+    def database() -> Iterator[str]:
+        with kind.start() as server:
+            yield server.new_database()
+
+    return database
 
 
-@contextmanager
-def newest_database() -> Iterator[str]:
-    with PostgreSQL.start(newest=True) as server:
-        yield server.new_database()
-
-
-def missing(*, newest: bool) -> str:
+def missing(kind: type[PostgreSQL]) -> str:
     """Say why a server cannot be had, if it cannot."""
     try:
-        PostgreSQL.installed(newest=newest)
+        kind.installed()
     except Missing as why:
         return str(why)
     return ""
 
 
-if os.environ.get("CI") or not missing(newest=False):
-    TestConformance = suite(database)
+if os.environ.get("CI") or not missing(PostgreSQL):
+    TestConformance = suite(databases_of(PostgreSQL))
 
-if os.environ.get("CI") or not missing(newest=True):
-    TestConformanceNewest = suite(newest_database)
+if os.environ.get("CI") or not missing(NewestPostgreSQL):
+    TestConformanceNewest = suite(databases_of(NewestPostgreSQL))
 
 
-@pytest.mark.parametrize("newest", [False, True])
-def test_the_server_is_there(*, newest: bool) -> None:
-    if why := missing(newest=newest):
-        pytest.skip(f"NOT TESTED: PostgreSQL: {why}")
+@pytest.mark.parametrize("kind", [PostgreSQL, NewestPostgreSQL])
+def test_the_server_is_there(kind: type[PostgreSQL]) -> None:
+    if why := missing(kind):
+        pytest.skip(f"NOT TESTED: {kind.title}: {why}")
