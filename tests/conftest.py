@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -121,10 +122,15 @@ def minion(url: str) -> Iterator[Minion]:
 
 
 @pytest.fixture
-def start_worker(url: str, tmp_path: Path) -> Iterator[StartWorker]:
+def start_worker(url: str, start_worker_on: StartWorker) -> StartWorker:
+    return functools.partial(start_worker_on, url)
+
+
+@pytest.fixture
+def start_worker_on(tmp_path: Path) -> Iterator[StartWorker]:
     workers: list[WorkerProcess] = []
 
-    def start(*, missing_after: float = 1800, **options: Any) -> WorkerProcess:
+    def start(url: str, *, missing_after: float = 1800, **options: Any) -> WorkerProcess:
         log = tmp_path / f"worker-{len(workers)}.log"
         worker = WorkerProcess(url, log, missing_after, {"jobs": 2, **options})
         workers.append(worker)

@@ -6,12 +6,11 @@ import os
 import signal
 import sqlite3
 import time
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from minion_core import DequeueOptions, Finished, JobFailed, Minion, NewJob, State
+from minion_core import DequeueOptions, JobFailed, Minion, NewJob, State
 
 
 def end_of(minion: Minion, id: int) -> str:
@@ -244,60 +243,3 @@ def _lives(pid: int) -> bool:
         return "zombie" not in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return False
-
-
-def test_a_stopped_worker_cannot_settle_what_was_taken_from_it(minion, start_worker, tmp_path, eventually):
-    """SAFE-02."""
-    worker = start_worker(jobs=1, heartbeat_interval=0.2)
-    started = tmp_path / "started"
-    id = minion.enqueue("sleep", [0.5, str(started)], attempts=2)
-    eventually(started.exists)
-    worker.send(signal.SIGSTOP)
-    record = next(minion.jobs(ids=[id]))
-    time.sleep(1)
-    repairer = Minion(minion.url, missing_after=0.5, backoff=lambda _failures: 0.0)
-    assert [lost.id for lost in repairer.repair().lost] == [id]
-    (again,) = minion.backend.dequeue(
-        minion.backend.register_worker(None, "here", 1, {}),
-        DequeueOptions(("sleep",)),
-    )
-    worker.send(signal.SIGCONT)
-    time.sleep(1)
-    assert again.retries == record.retries + 1
-    assert next(minion.jobs(ids=[id])).state == State.ACTIVE
-    assert minion.backend.settle([Finished(id, again.retries, "mine")])[0].applied
-    assert minion.result(id) == "mine"
-    assert "was over before its outcome came" in worker.said()
-
-
-def test_killed_ten_times_in_the_middle_of_a_thousand_jobs(minion, start_worker, tmp_path, drained):
-    """SAFE-01: all end finished, none is settled twice, none is left behind."""
-    journal = tmp_path / "journal"
-    entries = minion.enqueue_many(
-        [NewJob("journal", [str(journal), 0.002], attempts=15) for _ in range(1000)]
-    )
-    options = {"jobs": 4, "missing_after": 2, "heartbeat_interval": 0.3, "repair_interval": 0.5}
-    for kill in range(10):
-        worker = start_worker(**options)
-        while minion.stats().finished_jobs < 80 * (kill + 1):
-            time.sleep(0.005)
-        worker.send(signal.SIGKILL)
-        worker.wait()
-        assert minion.stats().finished_jobs < 1000
-    start_worker(**options)
-    drained(60)
-
-    records = {record.id: record for record in minion.jobs()}
-    assert records.keys() == {entry.id for entry in entries}
-    assert {record.state for record in records.values()} == {State.FINISHED}
-    lost = 0
-    for id, record in records.items():
-        failures = [failure.retries for failure in minion.backend.failure_log(id)]
-        assert Counter(failures).most_common(1)[0][1] == 1 if failures else True
-        assert all(retries < record.retries for retries in failures)
-        assert record.result == id
-        lost += len(failures)
-    assert lost >= 10
-    attempts = Counter(journal.read_text().split("\n")[:-1])
-    assert set(attempts.values()) == {1}, "an attempt was performed twice"
-    assert minion.stats().active_jobs == 0
