@@ -29,6 +29,7 @@ from attrs import frozen
 from minion_conformance.servers.mysql import MariaDB
 from minion_conformance.servers.postgresql import PostgreSQL
 from minion_conformance.servers.server import Server
+from minion_core.errors import MinionError
 
 AREAS = [
     "basics",
@@ -67,6 +68,8 @@ PG_CLAIM, PG_SETTLE, PG_STORE = "minion_pg.claiming", "minion_pg.settling", "min
 PG_BACKEND = "minion_pg.backend"
 MY_CLAIM, MY_WRITE = "minion_mysql.claiming", "minion_mysql.writing"
 MY_CONNECTIONS = "minion_mysql.connections"
+HELD = "what is delayed is held back by the hint, which is judged anew wherever a job is freed"
+ASKED_AGAIN = "the locked row is asked again for its queue and task"
 RACES = "the row is locked and looked at again only for what another process may have changed meanwhile"
 
 M = SqlMutant
@@ -106,6 +109,7 @@ MUTANTS = [
     M(CLAIM, "state IN ('inactive', 'active') LIMIT", "state IN ('inactive') LIMIT"),
     M(CLAIM, "state IN ('inactive', 'active') LIMIT", "state IN ('active') LIMIT"),
     M(CLAIM, "            moved = judge(", "            moved = 0 * judge("),
+    M("minion_sqlite.backend", 'self._driver.execute("COMMIT")', 'self._driver.execute("ROLLBACK")'),
     # Finishing.
     M(WRITE, " AND retries = ?5", ""),
     M(WRITE, " AND state = 'active'", ""),
@@ -221,8 +225,8 @@ MUTANTS = [
         "ended shares are nobody's",
     ),
     M(LOCKS, "locks.c.name == name, locks.c.expires <= now)", "locks.c.name == name, locks.c.expires < now)"),
-    M(LOCKS, "    if taken >= limit:", "    if taken > limit:"),
-    M(LOCKS, "select_from(locks).where(locks.c.name == name)", "select_from(locks)"),
+    M(LOCKS, "== name) >= limit:", "== name) > limit:"),
+    M(LOCKS, "work.count(locks, locks.c.name == name)", "work.count(locks)"),
     M(LOCKS, "locks.c.name == name, locks.c.expires > now)", "locks.c.expires > now)"),
     M(LOCKS, "locks.c.name == name, locks.c.expires > now)", "locks.c.name == name)"),
     M(LOCKS, "order_by(locks.c.expires, locks.c.id)", "order_by(locks.c.expires.desc(), locks.c.id)"),
@@ -230,7 +234,7 @@ MUTANTS = [
     # -- PostgreSQL: the claim.
     M(PG_CLAIM, "            FOR UPDATE SKIP LOCKED\n", "            FOR UPDATE\n"),
     M(PG_CLAIM, "            FOR UPDATE SKIP LOCKED\n", ""),
-    M(PG_CLAIM, "job.delayed <= {NOW} AND (job.expires", "(job.expires"),
+    M(PG_CLAIM, "job.delayed <= {NOW} AND (job.expires", "(job.expires", HELD),
     M(PG_CLAIM, "job.delayed <= {NOW} AND", "job.delayed < {NOW} AND"),
     M(PG_CLAIM, "            parent.state::TEXT = 'active'\n            OR (", "            ("),
     M(PG_CLAIM, " AND (parent.expires IS NULL OR parent.expires > {NOW})", ""),
@@ -255,9 +259,10 @@ MUTANTS = [
         PG_CLAIM,
         '                AND job.queue = ANY (%(queues)s) AND job.task = ANY (%(tasks)s){conditions}"""',
         '{conditions}"""',
+        RACES,
     ),
-    M(PG_CLAIM, " AND job.queue = %(q{number})s AND", " AND"),
-    M(PG_CLAIM, " AND job.task = %(t{number})s{", "{"),
+    M(PG_CLAIM, " AND job.queue = %(q{number})s AND", " AND", ASKED_AGAIN),
+    M(PG_CLAIM, " AND job.task = %(t{number})s{", "{", ASKED_AGAIN),
     M(PG_CLAIM, '        " ORDER BY job.priority DESC, job.id"\n', '        " ORDER BY job.id"\n'),
     M(
         PG_CLAIM,
@@ -464,14 +469,14 @@ def run(mutant: SqlMutant) -> str:
 
     checks = [check for check in all_checks().values() if check.run.__module__.rpartition(".")[2] in AREAS]
     checks.sort(key=lambda check: AREAS.index(check.run.__module__.rpartition(".")[2]))
-    with (
-        store_for(mutant) as url,
-        Session(Target(url), quick=True) as session,
-    ):
-        for check in checks:
-            result = session.run(check)
-            if result.status == Status.FAIL:
-                return f"{result.check}: {result.message}"
+    try:
+        with store_for(mutant) as url, Session(Target(url), quick=True) as session:
+            for check in checks:
+                result = session.run(check)
+                if result.status == Status.FAIL:
+                    return f"{result.check}: {result.message}"
+    except MinionError as error:
+        return f"not even a check can be made: {error}"
     return ""
 
 

@@ -248,6 +248,15 @@ def never_more_than_limit(rig: Rig) -> None:
 
 
 @check("CLAIM-06")
+def as_the_clock_makes_more_claimable(rig: Rig) -> None:
+    plain = [rig.enqueue() for _ in range(3)]
+    delayed = [rig.enqueue(delay=10, priority=1) for _ in range(3)]
+    rig.clock.advance(10)
+    rig.equal("jobs whose delay has just ended are claimed in their turn", rig.claimed(2), delayed[:2])
+    rig.equal("and no more are taken than were asked for", rig.claimed(9), [delayed[2], *plain])
+
+
+@check("CLAIM-06")
 def fewer_than_limit(rig: Rig) -> None:
     ids = [rig.enqueue() for _ in range(3)]
     rig.enqueue(delay=5)

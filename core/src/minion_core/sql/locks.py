@@ -25,10 +25,7 @@ def lock(work: Work, name: str, duration: float, limit: int) -> str | None:
     ended = sa.select(locks.c.id).where(locks.c.name == name, locks.c.expires <= now)
     if ids := work.connection.execute(ended).scalars().all():
         work.connection.execute(sa.delete(locks).where(locks.c.id.in_(ids)))
-    taken = work.connection.execute(
-        sa.select(sa.func.count()).select_from(locks).where(locks.c.name == name)
-    ).scalar_one()
-    if taken >= limit:
+    if work.count(locks, locks.c.name == name) >= limit:
         return None
     if duration <= 0:
         return NOTHING_TAKEN
