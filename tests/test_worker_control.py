@@ -92,3 +92,35 @@ def test_status_tells_what_minions_does_and_more(minion, start_worker, tmp_path,
     assert {"heartbeat_interval", "command_interval", "dispatch_interval", "repair_interval"} <= told.keys()
     assert set(told["executors"]) == {"process", "thread", "asyncio"}
     assert next(minion.workers()).jobs == [id]
+
+
+HERALD = """
+from pathlib import Path
+from minion_core import hookimpl
+
+def write(*words):
+    with Path({path!r}).open("a") as book:
+        print(*words, file=book)
+
+@hookimpl
+def minion_performer_spawned(pid):
+    write("spawned", pid)
+
+@hookimpl
+def minion_performer_reaped(pid, exit_code, signal):
+    write("reaped", pid, exit_code, signal)
+"""
+
+
+def test_plugins_are_told_of_performers(minion, start_worker, tmp_path, monkeypatch, eventually):
+    book = tmp_path / "book"
+    (tmp_path / "herald.py").write_text(HERALD.format(path=str(book)))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    worker = start_worker(jobs=1, spare=0, plugins=["herald"])
+    performer = minion.result(minion.enqueue("pid"), timeout=30)
+    minion.enqueue("leave", [7])
+    eventually(lambda: f"reaped {performer} 7 0" in book.read_text())
+    assert worker.stop() == 0
+    told = [line.split() for line in book.read_text().splitlines()]
+    spawned = {line[1] for line in told if line[0] == "spawned"}
+    assert {line[1] for line in told if line[0] == "reaped"} == spawned
