@@ -1,8 +1,9 @@
 """Installs what the tests of the server backends need, where this machine allows it; says what is missing.
 
 As root on Debian or Ubuntu: PostgreSQL of this release and the newest one, MariaDB, MySQL, PgBouncer, and
-Perl's Minion for the tests that share a queue with it. Elsewhere it only says what to install. With ``--say``
-it repeats what it found missing before. Exits with 1 when something is missing and ``CI`` is set.
+Perl's Minion, of this release and the newest one, for the tests that share a queue with it. Elsewhere it only
+says what to install. With ``--say`` it repeats what it found missing before. Exits with 1 when something is
+missing and ``CI`` is set.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from minion_conformance.servers.debian import install
+from minion_conformance.servers.debian import install, unstable
 from minion_conformance.servers.mysql import MariaDB, MySQL
 from minion_conformance.servers.postgresql import NewestPostgreSQL, PostgreSQL
-from minion_conformance.servers.server import Missing
+from minion_conformance.servers.server import Missing, checked
 
 FOUND = Path(sys.prefix) / "servers-missing"
 
@@ -28,6 +29,14 @@ def perls_minion() -> str:
     if shutil.which("perl") is None or subprocess.run(ask, capture_output=True, check=False).returncode:
         install("libminion-perl libmojo-pg-perl")
     return f"Minion {subprocess.run(ask, capture_output=True, text=True, check=False).stdout}"
+
+
+def newest_perls_minion() -> str:
+    """Install the newest of them in a folder of its own, and answer its version."""
+    for package in ("libminion-perl", "libmojo-pg-perl"):
+        root = unstable(package, configure=False)
+    ask = ["chroot", str(root), "perl", "-MMinion", "-MMojo::Pg", "-e", "print Minion->VERSION"]
+    return f"Minion {checked(*ask)}"
 
 
 def pgbouncer() -> str:
@@ -44,6 +53,7 @@ WANTED: dict[str, tuple[str | None, Callable[[], str]]] = {
     },
     "PgBouncer": (None, pgbouncer),
     "Perl's Minion": (None, perls_minion),
+    "Perl's Minion, newest": (None, newest_perls_minion),
 }
 
 

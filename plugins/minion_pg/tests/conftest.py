@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from minion_conformance.servers.debian import unstable
 from minion_conformance.servers.postgresql import PostgreSQL
 from minion_conformance.servers.server import Missing
 from minion_pg import PgBackend
@@ -62,12 +64,47 @@ def sql(url: str) -> Iterator[Callable[..., list[Any]]]:
         yield run
 
 
+class PerlsMinion:
+    """A release of Perl's Minion: that of this machine, or that of Debian's unstable suite."""
+
+    def __init__(self, root: Path) -> None:
+        """Look for it.
+
+        Args:
+            root: What the programs take for the root of all.
+
+        Raises:
+            Missing: It is not there.
+        """
+        self._enter = [] if root == Path("/") else ["chroot", str(root)]
+        self._home = HERE
+        ask = [*self._enter, "perl", "-MMinion", "-MMojo::Pg", "-e", "print Minion->VERSION"]
+        try:
+            self.version = subprocess.run(ask, capture_output=True, text=True, check=True).stdout
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise Missing("install libminion-perl and libmojo-pg-perl") from error
+        if self._enter:
+            self._home = Path(tempfile.mkdtemp(prefix="minion-perl-", dir=root / "tmp"))
+            for script in HERE.glob("*.pl"):
+                shutil.copy(script, self._home)
+        self._within = Path("/") / self._home.relative_to(root)
+
+    def command(self, script: str, *arguments: str) -> list[str]:
+        """Answer the command that runs one of the scripts beside this file."""
+        return [*self._enter, "perl", str(self._within / script), *arguments]
+
+    def close(self) -> None:
+        """Take away what was copied."""
+        if self._home != HERE:
+            shutil.rmtree(self._home)
+
+
 class Perl:
     """Perl's Minion, spoken to line by line."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, minion: PerlsMinion, url: str) -> None:
         self._process = subprocess.Popen(
-            ["perl", str(HERE / "perl_queue.pl"), url],
+            minion.command("perl_queue.pl", url),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -87,27 +124,30 @@ class Perl:
         self._process.communicate()
 
 
-def has_perls_minion() -> bool:
-    """Say whether Perl's Minion for PostgreSQL is installed."""
-    if shutil.which("perl") is None:
-        return False
-    done = subprocess.run(["perl", "-MMinion", "-MMojo::Pg", "-e1"], capture_output=True, check=False)
-    return done.returncode == 0
+@pytest.fixture(scope="session", params=["of this release", "newest"])
+def perls_minion(request: pytest.FixtureRequest) -> Iterator[PerlsMinion]:
+    try:
+        newest = request.param == "newest"
+        found = PerlsMinion(newest_perls_minion() if newest else Path("/"))
+    except Missing as missing:
+        not_tested(f"Perl's Minion, {request.param}: {missing}")
+    yield found
+    found.close()
 
 
-@pytest.fixture(scope="session")
-def perls_minion() -> None:
-    if not has_perls_minion():
-        not_tested("Perl's Minion: install libminion-perl and libmojo-pg-perl")
+def newest_perls_minion() -> Path:
+    """Answer the root of a system that has the newest Minion for PostgreSQL that can be had."""
+    unstable("libminion-perl", configure=False)
+    return unstable("libmojo-pg-perl", configure=False)
 
 
 @pytest.fixture
-def speak_perl(perls_minion: None) -> Iterator[Callable[[str], Perl]]:  # noqa: ARG001 - it may skip
+def speak_perl(perls_minion: PerlsMinion) -> Iterator[Callable[[str], Perl]]:
     """Start Perl's Minion on a database; it ends with the test."""
     speaking: list[Perl] = []
 
     def start(url: str) -> Perl:
-        speaking.append(Perl(url))
+        speaking.append(Perl(perls_minion, url))
         return speaking[-1]
 
     yield start
