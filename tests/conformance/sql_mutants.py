@@ -389,8 +389,8 @@ MUTANTS = [
     M(MY_CLAIM, "    taken.sort(key=lambda row: (-row.priority, row.id))\n", ""),
     M(MY_CLAIM, " and row.id not in blocked]", "]"),
     M(MY_CLAIM, "in_the_way(parent, child.c.lax, now)", "in_the_way(parent, sa.true(), now)"),
-    M(MY_CLAIM, " AND queue = %(queue{number})s AND", " AND"),
-    M(MY_CLAIM, " AND task = %(task{number})s{", "{"),
+    M(MY_CLAIM, " AND queue = %(queue{number})s AND", " AND", ASKED_AGAIN),
+    M(MY_CLAIM, " AND task = %(task{number})s{", "{", ASKED_AGAIN),
     M(MY_CLAIM, '" ORDER BY turn, id LIMIT {share})"', '" ORDER BY id LIMIT {share})"'),
     M(MY_CLAIM, '" ORDER BY turn, id LIMIT {share})"', '" ORDER BY turn, id DESC LIMIT {share})"'),
     M(MY_CLAIM, 'f" ORDER BY 1, 2 LIMIT', 'f" ORDER BY 2 LIMIT'),
@@ -403,7 +403,6 @@ MUTANTS = [
         MY_CLAIM,
         "turn = %(after_turn)s AND id > %(after_id)s",
         "turn = %(after_turn)s AND id >= %(after_id)s",
-        "only what was refused is seen again",
     ),
     M(MY_CONNECTIONS, '            self._execute("COMMIT")\n', '            self._execute("ROLLBACK")\n'),
     # Finishing.

@@ -78,6 +78,15 @@ def whenever_it_became_claimable(rig: Rig) -> None:
     rig.equal("the smallest id first, whenever it became claimable", rig.claimed(), want)
 
 
+@check("CLAIM-02")
+def the_oldest_of_many(rig: Rig) -> None:
+    tasks = [f"t{number}" for number in range(50)]
+    made = rig.backend.enqueue([*(NewJob("t0") for _ in range(60)), *(NewJob(task) for task in tasks[1:])])
+    ids = sorted(job.id for job in made)
+    rig.equal("the oldest of many of one task", rig.claimed(1, tasks=("t0",)), ids[:1])
+    rig.equal("the oldest of many tasks, of which one has the most", rig.claimed(30, tasks=tasks), ids[1:31])
+
+
 @check("CLAIM-03")
 def once_in_turn(rig: Rig) -> None:
     id = rig.enqueue()
