@@ -402,7 +402,8 @@ class PgBackend(SqlBackend):
         for index, outcome in enumerate(outcomes):
             first.setdefault((outcome.id, outcome.retries), index)
         kinds: dict[Any, list[int]] = {}
-        for index in first.values():
+        # In the order of ids, in which everybody locks.
+        for index in sorted(first.values(), key=lambda index: outcomes[index].id):
             kinds.setdefault(_SETTLERS[type(outcomes[index])], []).append(index)
         for settle, indexes in kinds.items():
             some = [outcomes[index] for index in indexes]

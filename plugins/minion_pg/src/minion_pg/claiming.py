@@ -12,9 +12,8 @@ from functools import lru_cache
 from itertools import product
 from typing import Any
 
-from attrs import evolve
-
 from minion_core.records import ClaimedJob, DequeueOptions
+from minion_core.values import decode_json
 from minion_pg.migrations import READY
 
 NOW = "COALESCE(%(now)s::TIMESTAMPTZ, STATEMENT_TIMESTAMP())"
@@ -104,8 +103,9 @@ def _claim(ranges: int, filters: tuple[str, ...]) -> str:
             state = 'active', worker = %(worker)s, started = {NOW}, touched = touched + 1,
             grabbed_until = {NOW} + lease * INTERVAL '1 second', due = {NOW} + lease * INTERVAL '1 second'
         FROM seen WHERE job.id = seen.id AND seen.claimable
-        RETURNING job.id, job.task, job.args, job.kwargs, job.retries, job.attempts, job.failures, job.notes,
-            job.queue, job.priority, job."coalesce", job.uniqkey, job.lease, job.grabbed_until
+        RETURNING job.id, job.task, job.args::TEXT, job.kwargs::TEXT, job.retries, job.attempts,
+            job.failures, job.notes::TEXT, job.queue, job.priority, job."coalesce", job.uniqkey, job.lease,
+            job.grabbed_until
     )
     SELECT EXISTS (SELECT 1 FROM overdue), (SELECT ARRAY_AGG(id) FROM seen WHERE NOT claimable), claimed.*
     FROM (VALUES (1)) AS one LEFT JOIN claimed ON TRUE"""
@@ -160,6 +160,21 @@ def _ranges(options: DequeueOptions) -> int:
 
 def claimed_job(row: tuple[Any, ...]) -> ClaimedJob:
     """Turn the last columns of a claim's row into a record."""
-    *values, until = row
-    job: ClaimedJob = ClaimedJob(*values)
-    return job if until is None else evolve(job, grabbed_until=until.astimezone(UTC))
+    id, task, args, kwargs, retries, attempts, failures, notes, *more = row
+    queue, priority, coalesce, uniqkey, lease, until = more
+    return ClaimedJob(
+        id,
+        task,
+        [] if args == "[]" else decode_json(args),
+        {} if kwargs == "{}" else decode_json(kwargs),
+        retries,
+        attempts,
+        failures,
+        {} if notes == "{}" else decode_json(notes),
+        queue,
+        priority,
+        coalesce,
+        uniqkey,
+        lease,
+        None if until is None else until.astimezone(UTC),
+    )

@@ -15,6 +15,8 @@ from minion_core.records import State
 from minion_core.sql import ColumnTypes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sqlalchemy.engine import Dialect
 
 _EXPONENT = re.compile(r"\d[eE]")
@@ -32,6 +34,20 @@ def _positional(match: re.Match[str]) -> str:
         return token
     digits = f"{Decimal(token):f}"
     return digits if "." in digits else f"{digits}.0"
+
+
+def numbers(items: Iterable[float | bool | None]) -> str:
+    """Write an array of numbers or truths; psycopg's way to hand over a list costs three times as much."""
+    return f"{{{','.join(['NULL' if item is None else str(item) for item in items])}}}"
+
+
+def texts(items: Iterable[str | None]) -> str:
+    """Write an array of texts likewise."""
+    written = [
+        "NULL" if item is None else '"' + item.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        for item in items
+    ]
+    return f"{{{','.join(written)}}}"
 
 
 class Json(TypeDecorator[str]):

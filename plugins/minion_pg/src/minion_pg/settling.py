@@ -14,7 +14,7 @@ from minion_core.sql.tables import LIVE
 from minion_core.sql.transitions import lock_jobs
 from minion_core.sql.work import at
 from minion_pg.claiming import NOW
-from minion_pg.columns import jsonb
+from minion_pg.columns import jsonb, numbers, texts
 from minion_pg.connecting import is_duplicate
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ def finish(driver: Any, outcomes: Sequence[Finished], now: Any) -> set[int]:
         FINISH,
         outcomes,
         now,
-        results=[jsonb(outcome.result_json) for outcome in outcomes],
-        exits=[outcome.exit_status for outcome in outcomes],
+        results=texts([jsonb(outcome.result_json) for outcome in outcomes]),
+        exits=numbers([outcome.exit_status for outcome in outcomes]),
     )
 
 
@@ -113,10 +113,10 @@ def fail(driver: Any, outcomes: Sequence[Failed], now: Any) -> set[int]:
         FAIL,
         outcomes,
         now,
-        messages=[outcome.message for outcome in outcomes],
-        results=[jsonb(outcome.result_json) for outcome in outcomes],
-        exits=[outcome.exit_status or 1 for outcome in outcomes],
-        retry_in=[outcome.retry_in for outcome in outcomes],
+        messages=texts([outcome.message for outcome in outcomes]),
+        results=texts([jsonb(outcome.result_json) for outcome in outcomes]),
+        exits=numbers([outcome.exit_status or 1 for outcome in outcomes]),
+        retry_in=numbers([outcome.retry_in for outcome in outcomes]),
     )
 
 
@@ -128,20 +128,18 @@ def give_back(driver: Any, outcomes: Sequence[Declined | Released], now: Any) ->
         RETURN,
         outcomes,
         now,
-        run_in=[0.0 if isinstance(moment, datetime) else moment for moment in when],
+        run_in=numbers([0.0 if isinstance(moment, datetime) else moment for moment in when]),
         run_at=[moment if isinstance(moment, datetime) else None for moment in when],
     )
 
 
-def _apply(
-    driver: Any, statement: str, outcomes: Sequence[Outcome], now: Any, **arrays: list[Any]
-) -> set[int]:
-    # In the order of ids, in which everybody locks.
-    order = sorted(range(len(outcomes)), key=lambda index: outcomes[index].id)
-    values: dict[str, Any] = {name: [array[index] for index in order] for name, array in arrays.items()}
-    values["ids"] = [outcomes[index].id for index in order]
-    values["retries"] = [outcomes[index].retries for index in order]
-    (ids, *_) = driver.execute(statement, values | {"now": now}).fetchone()
+def _apply(driver: Any, statement: str, outcomes: Sequence[Outcome], now: Any, **arrays: Any) -> set[int]:
+    values = {
+        "now": now,
+        "ids": numbers([outcome.id for outcome in outcomes]),
+        "retries": numbers([outcome.retries for outcome in outcomes]),
+    }
+    (ids, *_) = driver.execute(statement, values | arrays).fetchone()
     return set(ids or ())
 
 

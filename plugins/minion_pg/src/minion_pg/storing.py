@@ -11,7 +11,7 @@ from minion_core.errors import BackendError
 from minion_core.records import Enqueued, NewJob, State
 from minion_core.sql.enqueueing import KEY_TRIES, add_edges, delete_jobs, job_row, lock_parents
 from minion_pg.claiming import NOW
-from minion_pg.columns import jsonb
+from minion_pg.columns import jsonb, numbers, texts
 
 if TYPE_CHECKING:
     from minion_core.sql import Work
@@ -107,7 +107,7 @@ def _statement(columns: Mapping[str, list[Any]], *, timed: bool, tail: str) -> t
                 values[name] = _written(name, first)
         else:
             varying.append(name)
-            values[name] = [_written(name, value) for value in column] if name in _WRITTEN else column
+            values[name] = _array(name, column)
     return _insert(tuple(same), tuple(varying), timed=timed, tail=tail), values
 
 
@@ -117,6 +117,13 @@ _WRITTEN: dict[str, Callable[[Any], str]] = {
     "notes": jsonb,
     "parents": lambda ids: f"{{{','.join(map(str, ids))}}}",
 }
+
+
+def _array(name: str, column: list[Any]) -> Any:
+    kind = _TYPES[name][0]
+    if kind == "TEXT":
+        return texts([_written(name, value) for value in column] if name in _WRITTEN else column)
+    return column if kind == "TIMESTAMPTZ" else numbers(column)
 
 
 def _written(name: str, value: Any) -> Any:
