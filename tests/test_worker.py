@@ -231,8 +231,9 @@ def test_performers_end_with_their_worker(minion, start_worker, tmp_path, eventu
     started = tmp_path / "started"
     minion.enqueue("sleep", [60, str(started)])
     eventually(started.exists)
+    # A zygote, two performers, a spare one, and those of threads and event loop.
+    eventually(lambda: len(worker.children()) == 6)
     below = worker.children()
-    assert len(below) == 6, "a zygote, two performers, a spare one, and those of threads and event loop"
     worker.send(signal.SIGKILL)
     worker.wait()
     eventually(lambda: not any(_lives(pid) for pid in below))

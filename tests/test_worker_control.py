@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from minion_core import JobFailed, State
+from minion_core import JobFailed, NewJob, State
 
 
 def test_grace_bounds_how_long_running_jobs_have(minion, start_worker, tmp_path, eventually):
@@ -49,6 +49,20 @@ def test_jobs_and_spare_are_changed_from_afar(minion, start_worker, tmp_path, ev
     minion.broadcast("jobs", [1])
     assert minion.result(low, timeout=30) == 2
     eventually(lambda: len(status(minion)["executors"]["process"]["performers"]) == 3)
+
+
+def test_fewer_jobs_are_performed_under_load_too(minion, start_worker, eventually):
+    minion.enqueue_many([NewJob("add", [number], attempts=2) for number in range(30_000)])
+    start_worker(jobs=4, command_interval=0.05)
+    eventually(lambda: minion.stats().finished_jobs > 500)
+    minion.broadcast("jobs", [0])
+    eventually(lambda: status(minion)["jobs"] == 0)
+    eventually(lambda: minion.stats().active_jobs == 0)
+    done = minion.stats().finished_jobs
+    time.sleep(0.5)
+    assert minion.stats().finished_jobs == done < 30_000
+    minion.broadcast("jobs", [4])
+    eventually(lambda: minion.stats().finished_jobs > done)
 
 
 @pytest.mark.parametrize(

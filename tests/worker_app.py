@@ -190,6 +190,13 @@ def at_a_time(path: str, seconds: float = 0.2) -> int:
 
 
 @minion.task(executor="thread")
+def slow_at_first(job: Job) -> int:
+    """Outlive the lease of the first attempt."""
+    time.sleep(0 if job.retries else 1.5)
+    return job.retries
+
+
+@minion.task(executor="thread")
 def leave_from_thread() -> None:
     os._exit(5)
 

@@ -239,7 +239,7 @@ class Session:
                 try:
                     yield
                 finally:
-                    path.unlink()
+                    path.unlink(missing_ok=True)
                 return
 
     def _lock_file(self) -> Path:

@@ -101,7 +101,7 @@ class Desk:
         self._min_priority = min_priority
         self._infos: dict[str, TaskInfo] = {}
         self._kinds: dict[str, list[str]] = {}
-        self._in_hand: dict[str, set[int]] = {}
+        self._in_hand: dict[str, set[tuple[int, int]]] = {}
         self._paces: dict[str, _Pace] = {}
         self._proof = 0
         self.learn()
@@ -164,6 +164,8 @@ class Desk:
         if self._proof < PROOF:
             return 0
         each = self._each()
+        if sum(executor.running() for executor in self._executors.values()) > self.jobs:
+            return 0  # told to perform fewer, or one is in the fast lane
         executors = [executor for kind, executor in self._executors.items() if kind in _LINES]
         room = sum(executor.behind(each) for executor in executors)
         # Half empty before it is filled up again: few large claims, not many small ones.
@@ -202,7 +204,7 @@ class Desk:
         for job in sorted(jobs, key=lambda job: job.id in patient):
             info = self._infos.get(job.task)
             kind = "" if info is None else info.kind
-            if free > 0 and places.get(kind, 0) > 0:
+            if info is not None and free > 0 and places.get(kind, 0) > 0 and self._left(job.task) > 0:
                 free -= 1
                 places[kind] -= 1
                 now.setdefault(kind, []).append(job)
@@ -211,7 +213,7 @@ class Desk:
             else:
                 back.append(job)
                 continue
-            self._in_hand.setdefault(job.task, set()).add(job.id)
+            self._in_hand.setdefault(job.task, set()).add((job.id, job.retries))
         self._proof = 0 if len(patient) < len(jobs) else min(self._proof + len(jobs), 4096)
         for kind, some in now.items():
             self._executors[kind].perform(some, claimed_at)
@@ -222,7 +224,7 @@ class Desk:
     def over(self, job: ClaimedJob, seconds: float | None = None) -> None:
         """Note that a job is no more in hand, and how long it took if it was performed."""
         if (same := self._in_hand.get(job.task)) is not None:
-            same.discard(job.id)
+            same.discard((job.id, job.retries))
         if seconds is None:
             return
         pace = self._paces.get(job.task)

@@ -29,6 +29,22 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",",
 _decode = json.JSONDecoder().decode
 
 
+NESTED_MAX = 500
+"""Python reads about twice of that, and less where the stack is deep already."""
+
+
+def _deeper_than(limit: int, value: Any) -> bool:
+    level = [value]
+    for _ in range(limit + 1):
+        inner = [
+            each.values() if isinstance(each, dict) else each
+            for each in level
+            if isinstance(each, dict | list | tuple)
+        ]
+        level = [item for items in inner for item in items]
+    return bool(level)
+
+
 def encode_json(value: Any, what: str) -> str:
     """Turn a value into JSON text that every backend can keep.
 
@@ -38,7 +54,8 @@ def encode_json(value: Any, what: str) -> str:
 
     Raises:
         TypeError: The value, or something within it, is not of a JSON type.
-        ValueError: It holds NaN, infinity, a NUL character, a lone surrogate, or itself.
+        ValueError: It holds NaN, infinity, a NUL character, a lone surrogate, or itself, or is nested more
+            than 500 deep.
     """
     try:
         text = _encode(value)
@@ -46,6 +63,8 @@ def encode_json(value: Any, what: str) -> str:
         raise TypeError(f"{what} must be what JSON can hold: {error}") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{what} must be what JSON can hold: {error}") from None
+    if text.count("[") + text.count("{") > NESTED_MAX and _deeper_than(NESTED_MAX, value):
+        raise ValueError(f"{what} must be what JSON can hold: it is nested more than {NESTED_MAX} deep")
     if not text.isascii():
         _refuse_surrogates(text, what)
     # An escaped backslash followed by "u0000" looks the same to a plain search, hence the second look.

@@ -65,8 +65,8 @@ class Waiter:
                 return
             if len(self._waiting) == len(self._threads) < THREADS_MAX:
                 thread = threading.Thread(target=self._run, name="minion-waiter", daemon=True)
-                self._threads.append(thread)
                 thread.start()
+                self._threads.append(thread)
             self._changed.notify()
 
     def found(self, *, any: bool) -> None:
@@ -113,7 +113,7 @@ class Waiter:
     def _wait_for(self, options: DequeueOptions) -> None:
         """Wait until the worker is to look, or wants something else."""
         if self._fruitless > 3:
-            self._stopped.wait(min(FRUITLESS_DELAY_MAX, 0.001 * 2**self._fruitless))
+            self._stopped.wait(min(FRUITLESS_DELAY_MAX, 0.001 * 2 ** min(self._fruitless, 8)))
         started = time.monotonic()
         while not self._stopped.is_set():
             before = time.monotonic()
@@ -135,12 +135,14 @@ class Waiter:
         try:
             self._minion.backend.wait(WAIT, options)
         except BackendError as error:
-            self._outage.failed(error)
+            with self._changed:
+                self._outage.failed(error)
             self._stopped.wait(max(0.0, self._outage.retry_at - time.monotonic()))
             return False
         except Exception:
             logger.exception("Waiting for jobs failed")
             self._stopped.wait(1.0)
             return False
-        self._outage.worked()
+        with self._changed:
+            self._outage.worked()
         return True

@@ -504,7 +504,10 @@ class Worker:
             logger.info("Remote command %s obeyed", command)
 
     def set_jobs(self, jobs: int) -> None:
-        """Perform so many jobs at a time from now on; 0 is none. Only for the main loop: a remote command."""
+        """Perform so many jobs at a time from now on, and none for 0, but for the fast lane's.
+
+        Only for the main loop: a remote command.
+        """
         self._resize(jobs, self.spare)
 
     def set_spare(self, spare: int) -> None:

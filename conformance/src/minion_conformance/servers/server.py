@@ -177,13 +177,12 @@ class Server(ABC):
         deadline = time.monotonic() + PATIENCE
         process = self._launch(log)
         while not self._answers():
+            ended = process.poll() is not None
             told = log.read_text(errors="replace")[-3000:]
-            if time.monotonic() > deadline:
+            # Sessions of a killed PostgreSQL may live on for a moment and keep its memory.
+            if time.monotonic() > deadline or (ended and "still in use" not in told):
                 raise Missing(f"{self.title} did not start:\n{told}")
-            if process.poll() is not None:
-                # Sessions of a killed PostgreSQL may live on for a moment and keep its memory.
-                if "still in use" not in told:
-                    raise Missing(f"{self.title} did not start:\n{told}")
+            if ended:
                 time.sleep(0.3)
                 process = self._launch(log)
             time.sleep(0.05)
@@ -200,6 +199,7 @@ class Server(ABC):
         """Kill the server as a crash would."""
         keeper.kill(self._own_folder)
         if self._process is not None:
+            self._process.kill()
             self._process.wait()
 
     def shut_down(self) -> None:
@@ -217,8 +217,13 @@ class Server(ABC):
             return
         if self._process is not None and self._process.poll() is None:
             self.kill()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        deadline = time.monotonic() + PATIENCE
+        while self._folder.exists() and time.monotonic() < deadline:
+            shutil.rmtree(
+                self._folder, ignore_errors=True
+            )  # what a killed server had begun may go on a moment
         if self._keeper is not None:
+            self._keeper.terminate()
             self._keeper.wait()
 
     @property

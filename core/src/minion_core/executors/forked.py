@@ -110,8 +110,9 @@ class ForkedExecutor(Executor):
         waiting = list(jobs)
         busy = [performer for performer in self._performers.values() if self._may_line_up(performer, 10**6)]
         busy.sort(key=lambda performer: len(performer.jobs))
-        share = -(-len(waiting) // max(1, len(busy)))
+        each = -(-len(waiting) // max(1, len(busy)))
         for performer in busy:
+            share = min(each, self._may_line_up(performer, 10**6))
             for job in waiting[:share]:
                 self._hand(job, performer, claimed_at)
             del waiting[:share]
@@ -207,7 +208,7 @@ class ForkedExecutor(Executor):
         told["performers"] = [
             {"pid": performer.pid, "job": None if performer.first is None else performer.first.id}
             if self._one_each
-            else {"pid": performer.pid, "jobs": list(performer.jobs)}
+            else {"pid": performer.pid, "jobs": [id for id, _ in performer.jobs]}
             for performer in list(self._performers.values())
             if performer.pid is not None
         ]
@@ -280,15 +281,20 @@ class ForkedExecutor(Executor):
             self._reports.claimed(claimed)
 
     def _ended(
-        self, performer: PerformerLink, id: int, outcomes: Sequence[Any], seconds: float, given_up: bool
+        self,
+        performer: PerformerLink,
+        attempt: wire.Attempt,
+        outcomes: Sequence[Any],
+        seconds: float,
+        given_up: bool,
     ) -> None:
-        job = performer.jobs.pop(id, None)
+        job = performer.jobs.pop(attempt, None)
         if job is None:
-            raise RuntimeError(f"performer {performer.pid} ended job {id}, which it did not have")
+            raise RuntimeError(f"performer {performer.pid} ended attempt {attempt}, which it did not have")
         performer.since = time.monotonic()
-        performer.claiming.discard(id)
+        performer.claiming.discard(attempt)
         self._crashes = 0
-        over = [job, *performer.others.pop(id, ())]
+        over = [job, *performer.others.pop(attempt, ())]
         self._reports.ended(over, wire.read_outcomes(outcomes), seconds)
         if given_up:
             # Its code goes on all the same, in a thread that nobody can end: the process goes when it can.

@@ -63,14 +63,14 @@ class Hand:
         if not message:
             return None
         sent, last = marshal.loads(message)  # noqa: S302  # the supervisor's
-        if isinstance(sent, int):  # too large for a message: so many bytes in the stream
+        if wire.is_large(sent):  # so many bytes in the stream
             body = self._read(last)
             if body is None:
                 return None
             sent, last = marshal.loads(body)  # noqa: S302
         claimed, claimed_at = wire.read_job(sent)
         job = Job(self.minion, claimed, self._worker_id)
-        job.on_claim = lambda jobs: self._tell_claimed(job.id, jobs)
+        job.on_claim = lambda jobs: self._tell_claimed(wire.attempt(claimed), jobs)
         return job, claimed_at, last
 
     def _read(self, size: int) -> bytes | None:
@@ -100,13 +100,15 @@ class Hand:
                 stream.flush()
             except (OSError, ValueError, AttributeError):
                 continue  # the job closed it, or put something else in its place
-        self._say((wire.ENDED, job.id, wire.write_outcomes(performance.outcomes), seconds, given_up))
+        self._say(
+            (wire.ENDED, (job.id, job.retries), wire.write_outcomes(performance.outcomes), seconds, given_up)
+        )
 
-    def _tell_claimed(self, id: int, jobs: Sequence[ClaimedJob] | None) -> None:
+    def _tell_claimed(self, by: wire.Attempt, jobs: Sequence[ClaimedJob] | None) -> None:
         if jobs is None:
-            self._say((wire.CLAIMING, id))
+            self._say((wire.CLAIMING, by))
         else:
-            self._say((wire.CLAIMED, id, [wire.write_job(job, 0.0) for job in jobs]))
+            self._say((wire.CLAIMED, by, [wire.write_job(job, 0.0) for job in jobs]))
 
     def _say(self, message: object) -> None:
         packed = pack(message)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from minion_core.executors import wire
 from minion_core.executors.frames import Channel
+from minion_core.executors.wire import Attempt
 
 if TYPE_CHECKING:
     from minion_core.records import ClaimedJob
@@ -32,10 +33,11 @@ class PerformerLink:
     Attributes:
         number: What the zygote calls it.
         pid: Its process, once that is known.
-        jobs: Those in its hands by id, in the order in which it gets them.
+        jobs: Those in its hands, in the order in which it gets them; by attempt, since the next one of a job
+            may come before an earlier one is over: its lease has ended, or somebody retried it.
         since: When the first of them was begun, as far as the supervisor can tell.
-        others: Those that a job being performed has claimed (JOB-07), by the id of that job.
-        claiming: The ids of jobs that are just claiming others.
+        others: Those that a job being performed has claimed (JOB-07), by its attempt.
+        claiming: The attempts that are just claiming others.
         handed: How many jobs it got so far.
         ready: Whether it has said that it can perform.
         retiring: Whether it gets no more jobs.
@@ -55,10 +57,10 @@ class PerformerLink:
         self.capacity = capacity
         self.pid: int | None = None
         self.channel: Channel
-        self.jobs: dict[int, ClaimedJob] = {}
+        self.jobs: dict[Attempt, ClaimedJob] = {}
         self.since = 0.0
-        self.others: dict[int, list[ClaimedJob]] = {}
-        self.claiming: set[int] = set()
+        self.others: dict[Attempt, list[ClaimedJob]] = {}
+        self.claiming: set[Attempt] = set()
         self.handed = 0
         self.ready = False
         self.retiring = False
@@ -113,12 +115,12 @@ class PerformerLink:
         if not self._send(message):
             if len(self.jobs) >= self.capacity:
                 return False
-            if not self._send(marshal.dumps((job.id, len(message)))):
+            if not self._send(marshal.dumps((wire.attempt(job), len(message)))):
                 return False
             self.channel.send(message)
         if not self.jobs:
             self.since = time.monotonic()
-        self.jobs[job.id] = job
+        self.jobs[wire.attempt(job)] = job
         self.handed += 1
         return True
 
@@ -127,10 +129,10 @@ class PerformerLink:
             return False
         try:
             self._line.send(message)
-        except BlockingIOError:
-            return False
-        except OSError:
+        except ConnectionError:
             return True  # it has ended: whoever tells so finds the job in its hands
+        except OSError:  # the line is full, or the kernel's memory is
+            return False
         return True
 
     def take_back(self) -> list[ClaimedJob]:
@@ -144,10 +146,11 @@ class PerformerLink:
             if not message:
                 break
             content, _ = marshal.loads(message)  # noqa: S302  # our own
-            if isinstance(content, int):
+            large = wire.is_large(content)
+            if large:
                 # The job itself is in the stream, where the next one would be taken for it.
                 self.retiring = True
-            job = self.jobs.pop(content if isinstance(content, int) else content[0], None)
+            job = self.jobs.pop(content if large else wire.attempt_of(content), None)
             if job is not None:
                 back.append(job)
         self.handed -= len(back)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from minion_core.records import ClaimedJob, Failed, Finished, Outcome
 from minion_core.values import decode_json
@@ -32,6 +32,25 @@ performs at a time."""
 
 UNKNOWN = -1
 """The exit code of a performer whose end nobody saw."""
+
+
+Attempt: TypeAlias = tuple[int, int]
+"""The id of a job, and its ``retries``."""
+
+
+def attempt(job: ClaimedJob) -> Attempt:
+    """Answer which attempt a claim is."""
+    return job.id, job.retries
+
+
+def attempt_of(sent: Sequence[Any]) -> Attempt:
+    """Answer the same of a job that ``write_job`` has written."""
+    return sent[0], sent[4]
+
+
+def is_large(sent: Sequence[Any]) -> bool:
+    """Say whether this is only the attempt of a job, which comes through the stream since it is too large."""
+    return len(sent) == 2  # a job has more fields
 
 
 def write_job(job: ClaimedJob, claimed_at: float) -> tuple[Any, ...]:

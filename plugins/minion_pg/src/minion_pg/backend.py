@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -99,6 +100,7 @@ class PgBackend(SqlBackend):
         self._parameters = read_url(url)
         self._connector = Connector(self._parameters)
         self._listener: Listener | None = None
+        self._beginning_to_listen = threading.Lock()
         self._said_polling = False
         self.tables = Tables(self.column_types, schedules="minion_timetable")
         # What marks a row as written by us; see the migrations.
@@ -118,7 +120,7 @@ class PgBackend(SqlBackend):
             "postgresql+psycopg://",
             creator=self._connector.connect,
             poolclass=sa.QueuePool,
-            pool_size=2,
+            pool_size=5,  # what a worker has at once: its main loop, and the threads that wait
             max_overflow=-1,
             pool_reset_on_return=None,  # our transactions end themselves
         )
@@ -453,10 +455,11 @@ class PgBackend(SqlBackend):
                     self.poll_interval,
                 )
             return None
-        if self._listener is None:
-            self._listener = Listener(self._connector.connect)
-            self._listener.is_listening(patience=1.0)
-        return self._listener
+        with self._beginning_to_listen:
+            if self._listener is None:
+                self._listener = Listener(self._connector.connect)
+                self._listener.is_listening(patience=1.0)
+            return self._listener
 
     def close(self) -> None:
         super().close()

@@ -38,7 +38,8 @@ def _positional(match: re.Match[str]) -> str:
 
 def numbers(items: Iterable[float | bool | None]) -> str:
     """Write an array of numbers or truths; psycopg's way to hand over a list costs three times as much."""
-    return f"{{{','.join(['NULL' if item is None else str(item) for item in items])}}}"
+    # The sum is a plain number, also of what is one by inheritance and calls itself otherwise.
+    return f"{{{','.join(['NULL' if item is None else str(item + 0) for item in items])}}}"
 
 
 def texts(items: Iterable[str | None]) -> str:
