@@ -8,7 +8,7 @@ SOURCES := $(addsuffix /src,$(PACKAGES))
 TESTS := -n 2 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types servers tests bench format clean
+.PHONY: help demo test lint types servers tests mutants crowd bench format clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -32,6 +32,12 @@ servers: $(VENV)/installed ## Install the database servers that the tests use, w
 tests: servers ## Run only the tests
 	$(BIN)/pytest $(TESTS)
 	@$(BIN)/python tests/install_servers.py --say
+
+mutants: servers ## Break the SQL of the plugins in 200 places, and see that the suite notices (20 minutes)
+	$(BIN)/python tests/conformance/sql_mutants.py
+
+crowd: servers ## Sixteen processes for a minute, and while connections and servers die, on MariaDB and MySQL
+	MINION_CROWD_SECONDS=60 $(BIN)/pytest plugins/minion_mysql/tests/test_crowd.py -rA
 
 bench: $(VENV)/installed ## Measure a backend beside its raw driver: make bench URL=sqlite:///bench.db
 	$(BIN)/python benchmarks/backend.py $(or $(URL),sqlite:///bench.db)

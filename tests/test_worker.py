@@ -143,10 +143,10 @@ def test_term_lets_running_jobs_end(minion, start_worker, tmp_path, eventually):
 @pytest.mark.parametrize("signals", [[signal.SIGQUIT], [signal.SIGTERM, signal.SIGTERM]])
 def test_quit_or_a_second_term_ends_running_jobs(minion, start_worker, tmp_path, signals, eventually):
     worker = start_worker(jobs=2)
-    started = tmp_path / "started"
+    started, again = tmp_path / "started", tmp_path / "again"
     running = minion.enqueue("sleep", [60, str(started)])
-    retried = minion.enqueue("sleep", [60], attempts=2)
-    eventually(lambda: started.exists() and minion.stats().active_jobs == 2)
+    retried = minion.enqueue("sleep", [60, str(again)], attempts=2)
+    eventually(lambda: started.exists() and again.exists())
     for number in signals:
         worker.send(number)
         time.sleep(0.3)

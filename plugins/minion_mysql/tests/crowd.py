@@ -1,7 +1,7 @@
 """One of many clients at once, as a process: ``crowd.py URL SECONDS SEED [--faults]``.
 
 Does everything that clients do, in random order, and prints what it was told, as JSON, for the test to
-judge: the jobs that were acknowledged, the attempts that it claimed, and how each was settled.
+judge: the jobs that were acknowledged, the attempts that it claimed, how each was settled, and what was retried.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class Client:
         self.claimed: list[tuple[int, int]] = []
         self.settled: list[tuple[int, int, str]] = []
         self.replacements: list[int] = []
+        self.retried: list[int] = []
         self.done: Counter[str] = Counter()
 
     def run(self, seconds: float) -> None:
@@ -134,6 +135,7 @@ class Client:
     def retry(self) -> None:
         if self.enqueued and self.random.random() < 0.2:
             id = self.random.choice(self.enqueued[-50:])
+            self.retried.append(id)  # perhaps: what became of it may be unknown
             self.backend.retry_job(id, 0, RetryOptions(priority=self.random.randrange(3)))
 
     def lock(self) -> None:
@@ -154,6 +156,7 @@ def main() -> None:
         "replacements": client.replacements,
         "claimed": client.claimed,
         "settled": client.settled,
+        "retried": client.retried,
         "done": client.done,
     }
     json.dump(told, sys.stdout)
