@@ -249,7 +249,9 @@ class ReferenceBackend(Backend):
         heirs = [child for child in store.children(job.id) if not child.terminal]
         answer = tuple(store.add(new, now) for new in news)
         for child in heirs:
-            child.parents += [new.id for new in answer if new.created]
+            child.parents += [
+                new.id for new in answer if new.created and child.id not in store.ancestors(new.id)
+            ]
         return answer
 
     def extend_lease(self, id: int, retries: int, seconds: float) -> bool:

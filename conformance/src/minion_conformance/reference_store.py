@@ -140,6 +140,16 @@ class Store:
         """Find the jobs that name this one as a parent."""
         return [job for job in self.jobs.values() if id in job.parents]
 
+    def ancestors(self, id: int) -> set[int]:
+        """Find a job and all that it waits for, by their ids."""
+        found, look = set[int](), [id]
+        while look:
+            one = look.pop()
+            if one not in found:
+                found.add(one)
+                look += self.jobs[one].parents if one in self.jobs else []
+        return found
+
     # -- Changes ------------------------------------------------------------------------------------------
 
     def add(self, new: NewJob, now: datetime) -> Enqueued:

@@ -1,7 +1,8 @@
 """One of many clients at once, as a process: ``crowd.py URL SECONDS SEED [--faults]``.
 
 Does everything that clients do, in random order, and prints what it was told, as JSON, for the test to
-judge: the jobs that were acknowledged, the attempts that it claimed, how each was settled, and what was retried.
+judge: the jobs that were acknowledged, the attempts that it claimed, how each was settled, and what was
+retried.
 """
 
 from __future__ import annotations

@@ -262,6 +262,21 @@ def children_follow(rig: Rig) -> None:
 
 
 @check("SET-05")
+def nobody_waits_for_itself(rig: Rig) -> None:
+    claim = rig.active("parent")
+    child = rig.enqueue(parents=(claim.id,))
+    between = rig.enqueue(parents=(child,))
+    jobs = (NewJob("new", parents=(between,)), NewJob("new"))
+    (settled,) = rig.backend.settle([Replaced(claim.id, 0, jobs=jobs)])
+    last, first = (made.id for made in settled.jobs)
+    rig.equal(
+        "a new job that waits for a child is none of its parents", rig.job(child).parents, [claim.id, first]
+    )
+    for id, task in ((first, "new"), (child, "t"), (between, "t"), (last, "new")):
+        rig.end(Finished(rig.claim_one(id, tasks=(task,)).id, 0))
+
+
+@check("SET-05")
 def ended_children_stay(rig: Rig) -> None:
     claim = rig.active("parent")
     child = rig.enqueue(parents=(claim.id,), attempts=2)

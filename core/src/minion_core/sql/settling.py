@@ -97,7 +97,7 @@ def _apply(work: Work, outcomes: Sequence[Outcome]) -> list[Settled]:
 
 
 def _hand_down(work: Work, replaced: int, parents: list[int]) -> None:
-    """Give the live children of a replaced job the new jobs as parents too (SET-05)."""
+    """Give the live children of a replaced job the new jobs as parents too, but for a circle (SET-05)."""
     jobs, edges = work.tables.jobs, work.tables.edges
     children = work.connection.execute(
         work.backend.lock_rows(
@@ -109,12 +109,29 @@ def _hand_down(work: Work, replaced: int, parents: list[int]) -> None:
             .order_by(jobs.c.id)
         )
     ).all()
+    ancestors = {id: _ancestors(work, id) for id in parents} if children else {}
     for child in children:
-        added = [id for id in parents if id not in child.parents and id != child.id]
+        added = [id for id in parents if id not in child.parents and child.id not in ancestors[id]]
         work.connection.execute(
             sa.update(jobs).where(jobs.c.id == child.id).values(parents=[*child.parents, *added])
         )
         enqueueing.add_edges(work, {child.id: added})
+
+
+def _ancestors(work: Work, id: int) -> set[int]:
+    """Answer a job, and all that it waits for."""
+    edges = work.tables.edges
+    found, look = {id}, {id}
+    while look:
+        look = {
+            parent
+            for some in chunks(sorted(look))
+            for parent in work.connection.execute(
+                sa.select(edges.c.parent).where(edges.c.child.in_(some)).distinct()
+            ).scalars()
+        } - found
+        found |= look
+    return found
 
 
 def applied_before(work: Work, outcomes: Sequence[Outcome]) -> list[Settled]:
