@@ -158,7 +158,7 @@ def main(url: str, count: int, only: tuple[str, ...], *, peers: bool, as_json: b
     if not only or "latency" in only:
         figures["latency"] = latency(url, 100)
     if peers:
-        figures |= measure_peers(url, count // 10)
+        figures |= measure_peers(url, count)
     if as_json:
         print(json.dumps(figures, indent=2))
         return
