@@ -109,9 +109,11 @@ class HoldsEverything(HoldsClaims):
             thread = threading.Thread(target=hold, daemon=True)
             thread.start()
             held.wait()
-            yield ids
-            free.set()
-            thread.join()
+            try:
+                yield ids
+            finally:
+                free.set()
+                thread.join()
 
 
 class Concurrent(ReferenceBackend):
@@ -130,14 +132,18 @@ class ServerHooks(ReferenceHooks):
     @contextmanager
     def outage(self, url: str) -> Iterator[None]:
         _away.add(url)
-        yield
-        _away.discard(url)
+        try:
+            yield
+        finally:
+            _away.discard(url)
 
     @contextmanager
     def lose_answer(self, backend: Any) -> Iterator[None]:
         _losing.add(id(getattr(backend, "unrecorded", backend)))
-        yield
-        _losing.clear()
+        try:
+            yield
+        finally:
+            _losing.clear()  # the next test's backend may get the same id
 
 
 class Served(ReferenceBackend):
