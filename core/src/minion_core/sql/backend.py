@@ -177,6 +177,10 @@ class SqlBackend(Backend):
     def is_unavailable(self, error: BaseException) -> bool:
         """Say whether the store could not be reached, or went away."""
 
+    def words_of(self, error: BaseException) -> str:
+        """Say in one line what an error of the driver's says."""
+        return " ".join(str(error).split())
+
     def finish_jobs(self, work: Work, outcomes: Sequence[Finished]) -> list[bool]:
         """Apply outcomes of different jobs behind their fences, and let their children go on.
 
@@ -264,7 +268,7 @@ class SqlBackend(Backend):
     def translate(self, error: Exception, *, committing: bool = False) -> BackendError:
         """Turn a driver's error into one of ours, with its words and without its statement."""
         cause = _of_the_driver(error)
-        words = " ".join(str(cause).split())
+        words = self.words_of(cause)
         if self.is_unavailable(cause) or self.is_transient(cause):
             kind = CommitUnknown if committing and self.is_unavailable(cause) else BackendUnavailable
             return kind(f"{self.safe_url} is not available: {words}")

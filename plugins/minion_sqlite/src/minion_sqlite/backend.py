@@ -17,6 +17,7 @@ from minion_core.backend import Clock
 from minion_core.errors import BackendUnavailable, SchemaError
 from minion_core.records import Capabilities, ClaimedJob, DequeueOptions, Finished
 from minion_core.sql import SqlBackend, Work
+from minion_core.sql.backend import TRIES
 from minion_core.sql.readiness import next_due
 from minion_core.values import encode_json
 from minion_sqlite import writing
@@ -32,8 +33,8 @@ OLDEST_SQLITE = (3, 35, 0)
 
 SYNCHRONOUS = ("full", "normal", "extra")
 
-BUSY_TIMEOUT = 5.0
-"""Seconds that a writer waits for another one."""
+BUSY_TIMEOUT = 30.0
+"""Seconds that a writer waits for another one, all its tries together."""
 
 LOOK_AT_CLOCK = 0.004
 """Seconds between two looks at a clock of the caller's, which may leap."""
@@ -61,7 +62,8 @@ class SqliteBackend(SqlBackend):
 
     Options in the URL's query: ``synchronous=full|normal|extra`` (full: an acknowledged job survives the
     loss of power; normal: it survives a crash of every process, and commits are faster), and
-    ``busy_timeout=SECONDS`` (5), how long a writer waits for another one.
+    ``busy_timeout=SECONDS`` (30), how long a writer waits for another one before it raises
+    ``BackendUnavailable``.
     """
 
     capabilities = Capabilities(
@@ -117,7 +119,7 @@ class SqliteBackend(SqlBackend):
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.path, timeout=self.busy_timeout, isolation_level=None, check_same_thread=False
+            self.path, timeout=self.busy_timeout / TRIES, isolation_level=None, check_same_thread=False
         )
         try:
             connection.execute(f"PRAGMA synchronous = {self.synchronous}")
@@ -200,6 +202,14 @@ class SqliteBackend(SqlBackend):
 
     def is_unavailable(self, error: BaseException) -> bool:
         return _error_name(error).startswith(UNAVAILABLE)
+
+    def words_of(self, error: BaseException) -> str:
+        if self.is_transient(error):
+            return (
+                f"another process has kept it locked for {self.busy_timeout:g} s; to wait longer, say so in"
+                " the URL: ?busy_timeout=SECONDS"
+            )
+        return super().words_of(error)
 
     # -- Seams of statements ------------------------------------------------------------------------------
 
