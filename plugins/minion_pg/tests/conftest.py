@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import tempfile
@@ -16,17 +15,10 @@ import pytest
 
 from minion_conformance.servers.debian import unstable
 from minion_conformance.servers.postgresql import PostgreSQL
-from minion_conformance.servers.server import Missing
+from minion_conformance.servers.server import Missing, not_tested
 from minion_pg import PgBackend
 
 HERE = Path(__file__).parent
-
-
-def not_tested(why: str) -> None:
-    """Say loudly what could not be tested; where it must be tested, fail."""
-    if os.environ.get("CI"):
-        pytest.fail(f"NOT TESTED: {why}")
-    pytest.skip(f"NOT TESTED: {why}")
 
 
 @pytest.fixture(scope="session")

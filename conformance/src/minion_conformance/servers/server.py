@@ -20,9 +20,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, NoReturn, Self, cast
 from urllib.parse import urlsplit
 from uuid import uuid4
+
+import pytest
 
 from minion_conformance.servers import keeper
 
@@ -231,6 +233,13 @@ class Server(ABC):
         if self._folder is None:
             raise Missing(f"{self.variable} names this server: it is not ours to start and stop")
         return self._folder
+
+
+def not_tested(why: str) -> NoReturn:
+    """Say loudly in a test what could not be tested; where it must be tested, in CI, fail."""
+    if os.environ.get("CI"):
+        pytest.fail(f"NOT TESTED: {why}")
+    pytest.skip(f"NOT TESTED: {why}")
 
 
 def checked(*command: str) -> str:

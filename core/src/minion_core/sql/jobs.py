@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from minion_core.records import Failure, JobFilter, JobRecord, Page, State
+from minion_core.records import ClaimedJob, Failure, JobFilter, JobRecord, Page, State
 from minion_core.sql.enqueueing import delete_jobs
 from minion_core.sql.tables import in_state
 from minion_core.sql.transitions import FailureEntry, lock_jobs, log_failures
@@ -83,6 +84,33 @@ def _job_record(row: sa.Row[Any], children: list[int], now: Any) -> JobRecord:
         time=now,
         uniqkey=row.uniqkey,
         worker=row.worker,
+    )
+
+
+def claimed_job(columns: Sequence[Any], lease: float | None, grabbed_until: datetime | None) -> ClaimedJob:
+    """Turn what a claim has read into a record.
+
+    Args:
+        columns: Its fields from ``id`` to ``uniqkey``, in their order, JSON as text.
+        lease: Seconds.
+        grabbed_until: When that ends.
+    """
+    id, task, args, kwargs, retries, attempts, failures, notes, queue, priority, coalesce, uniqkey = columns
+    return ClaimedJob(
+        id,
+        task,
+        [] if args == "[]" else decode_json(args),
+        {} if kwargs == "{}" else decode_json(kwargs),
+        retries,
+        attempts,
+        failures,
+        {} if notes == "{}" else decode_json(notes),
+        queue,
+        priority,
+        coalesce,
+        uniqkey,
+        lease,
+        grabbed_until,
     )
 
 

@@ -18,11 +18,11 @@ import sqlalchemy as sa
 from attrs import frozen
 
 from minion_core.records import ClaimedJob, DequeueOptions
+from minion_core.sql.jobs import claimed_job
 from minion_core.sql.readiness import in_the_way, judge
 from minion_core.sql.tables import LIVE, from_microseconds, in_state, to_microseconds
 from minion_core.sql.transitions import sweep_all
 from minion_core.sql.work import CHUNK, chunks
-from minion_core.values import decode_json
 
 if TYPE_CHECKING:
     from minion_core.sql import Work
@@ -292,22 +292,23 @@ def _filters(options: DequeueOptions, after: Candidate | None) -> tuple[str, dic
 
 
 def _claimed_job(row: _Row, now: int) -> ClaimedJob:
-    return ClaimedJob(
+    columns = (
         row.id,
         row.task.decode(),
-        [] if row.args is None else decode_json(row.args),
-        {} if row.kwargs is None else decode_json(row.kwargs),
+        row.args or "[]",
+        row.kwargs or "{}",
         row.retries,
         row.attempts,
         row.failures,
-        {} if row.notes is None else decode_json(row.notes),
+        row.notes or "{}",
         row.queue.decode(),
         row.priority,
         None if row.coalesce is None else row.coalesce.decode(),
         None if row.uniqkey is None else row.uniqkey.decode(),
-        None if row.lease is None else row.lease / 1_000_000,
-        None if row.lease is None else from_microseconds(now + row.lease),
     )
+    if row.lease is None:
+        return claimed_job(columns, None, None)
+    return claimed_job(columns, row.lease / 1_000_000, from_microseconds(now + row.lease))
 
 
 def may_be_claimable(work: Work, options: DequeueOptions) -> bool:

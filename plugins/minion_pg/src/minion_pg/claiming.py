@@ -13,7 +13,7 @@ from itertools import product
 from typing import Any
 
 from minion_core.records import ClaimedJob, DequeueOptions
-from minion_core.values import decode_json
+from minion_core.sql import jobs
 from minion_pg.migrations import READY
 
 NOW = "COALESCE(%(now)s::TIMESTAMPTZ, STATEMENT_TIMESTAMP())"
@@ -160,21 +160,5 @@ def _ranges(options: DequeueOptions) -> int:
 
 def claimed_job(row: tuple[Any, ...]) -> ClaimedJob:
     """Turn the last columns of a claim's row into a record."""
-    id, task, args, kwargs, retries, attempts, failures, notes, *more = row
-    queue, priority, coalesce, uniqkey, lease, until = more
-    return ClaimedJob(
-        id,
-        task,
-        [] if args == "[]" else decode_json(args),
-        {} if kwargs == "{}" else decode_json(kwargs),
-        retries,
-        attempts,
-        failures,
-        {} if notes == "{}" else decode_json(notes),
-        queue,
-        priority,
-        coalesce,
-        uniqkey,
-        lease,
-        None if until is None else until.astimezone(UTC),
-    )
+    *columns, lease, until = row
+    return jobs.claimed_job(columns, lease, None if until is None else until.astimezone(UTC))

@@ -12,11 +12,11 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from minion_core.records import ClaimedJob, DequeueOptions
+from minion_core.sql.jobs import claimed_job
 from minion_core.sql.readiness import judge
 from minion_core.sql.tables import from_microseconds, to_microseconds
 from minion_core.sql.transitions import sweep_all
 from minion_core.sql.work import chunks
-from minion_core.values import decode_json
 
 if TYPE_CHECKING:
     from minion_core.sql import Work
@@ -32,11 +32,6 @@ TRULY_CLAIMABLE = """delayed <= :now AND (expires IS NULL OR expires > :now)
       parent.state = 'active'
       OR (parent.state = 'inactive' AND (parent.expires IS NULL OR parent.expires > :now))
       OR (parent.state = 'failed' AND NOT minion_jobs.lax))))"""
-
-RETURNED = (
-    'id, task, args, kwargs, retries, attempts, failures, notes, queue, priority, "coalesce", uniqkey, lease'
-)
-
 
 TAKE = f"""UPDATE minion_jobs
   SET state = 'active', worker = :worker, started = :now, grabbed_until = :now + lease, due = :now + lease
@@ -122,25 +117,10 @@ def _filters(options: DequeueOptions) -> tuple[tuple[str, ...], dict[str, Any]]:
 
 
 def _claimed_job(row: Any, now: int) -> ClaimedJob:
-    id, task, args, kwargs, retries, attempts, failures, notes, queue, priority, coalesce, uniqkey, lease = (
-        row
-    )
-    return ClaimedJob(
-        id,
-        task,
-        [] if args == "[]" else decode_json(args),
-        {} if kwargs == "{}" else decode_json(kwargs),
-        retries,
-        attempts,
-        failures,
-        {} if notes == "{}" else decode_json(notes),
-        queue,
-        priority,
-        coalesce,
-        uniqkey,
-        None if lease is None else lease / 1_000_000,
-        None if lease is None else from_microseconds(now + lease),
-    )
+    *columns, lease = row
+    if lease is None:
+        return claimed_job(columns, None, None)
+    return claimed_job(columns, lease / 1_000_000, from_microseconds(now + lease))
 
 
 def may_be_claimable(work: Work, options: DequeueOptions) -> bool:
