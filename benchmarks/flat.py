@@ -49,6 +49,8 @@ def fill(backend: Backend, worker: int, scale: float, progress: Progress) -> Non
         for _ in range(0, held, CHUNK):
             backend.enqueue([job] * CHUNK)
             progress.advance(bar, CHUNK)
+    # The first claim afterwards puts aside what has expired: that is still the filling.
+    backend.dequeue(worker, DequeueOptions(["a task without jobs"]))
 
 
 def round_of_claims(backend: Backend, worker: int, batch: int, tasks: list[str]) -> list[float]:
