@@ -290,6 +290,7 @@ MUTANTS = [
         "            self._driver.rollback()\n            return\n",
     ),
     # Settling.
+    M(PG_BACKEND, "len(set(ids)) < len(ids)", "False"),
     M(
         PG_SETTLE,
         "job.retries = given.retries AND {IS_ACTIVE}\n        RETURNING job.id\n    ), ended AS (SELECT",

@@ -14,7 +14,16 @@ import sqlalchemy as sa
 from psycopg.rows import dict_row
 from sqlalchemy.orm import Session
 
-from minion_core.records import DequeueOptions, Finished, JobFilter, NewJob
+from minion_core.records import (
+    DequeueOptions,
+    Failed,
+    Finished,
+    JobFilter,
+    NewJob,
+    Released,
+    Settled,
+    State,
+)
 from minion_pg import PgBackend
 from minion_pg.columns import jsonb
 
@@ -47,6 +56,26 @@ def test_ids_past_32_bits(backend: PgBackend, sql: Callable[..., list[Any]]) -> 
     assert backend.settle([Finished(parent, 0)])[0].applied
     assert [job.id for job in backend.dequeue(2**40, T)] == [child]
     assert backend.stats().enqueued_jobs == 2**40 + 2
+
+
+def test_outcomes_of_several_kinds_are_stored_together(backend: PgBackend, url: str) -> None:
+    """Or a worker that sends them again hears of the first kind that its attempt was over (SET-10)."""
+    one, two, three = (made.id for made in backend.enqueue([NewJob("t", attempts=2)] * 3))
+    assert len(backend.dequeue(1, T)) == 3
+    settled: list[Settled] = []
+    with psycopg.connect(url) as other:
+        other.execute("SELECT FROM minion_jobs WHERE id = %s FOR UPDATE", (two,))
+        outcomes = [Finished(one, 0), Failed(two, 0, message="x", retry_in=60), Released(three, 0)]
+        thread = threading.Thread(target=lambda: settled.extend(backend.settle(outcomes)))
+        thread.start()
+        time.sleep(0.5)
+        states = {job.id: job.state for job in backend.list_jobs(0, 9, JobFilter()).items}
+        assert states == dict.fromkeys((one, two, three), State.ACTIVE)
+        other.rollback()
+    thread.join(30)
+    assert [answer.applied for answer in settled] == [True, True, True]
+    states = {job.id: job.state for job in backend.list_jobs(0, 9, JobFilter()).items}
+    assert states == {one: State.FINISHED, two: State.INACTIVE, three: State.INACTIVE}
 
 
 # -- Callers' transactions -------------------------------------------------------------------------------

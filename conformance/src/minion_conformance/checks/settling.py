@@ -77,6 +77,19 @@ def refused_for_another_attempt(rig: Rig) -> None:
 
 
 @check("SET-01")
+def two_attempts_of_one_job(rig: Rig) -> None:
+    kinds: list[type] = [Finished, Failed, Released, Declined]
+    for kind in kinds:
+        claim = rig.active(attempts=5)
+        rig.true("a job is retried", rig.backend.retry_job(claim.id, 0, RetryOptions()))
+        again = rig.claim_one(claim.id)
+        given = {"message": "x"} if kind is Failed else {}
+        answer = rig.settle(kind(claim.id, 0, **given), kind(claim.id, again.retries, **given))
+        rig.equal("of two attempts of one job only the one that goes on is settled", answer, [False, True])
+        rig.backend.reset(all=True)
+
+
+@check("SET-01")
 def another_workers_claim(rig: Rig) -> None:
     claim = rig.active()
     rig.end(Released(claim.id, 0))

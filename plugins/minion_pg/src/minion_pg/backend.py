@@ -23,14 +23,10 @@ from minion_core.errors import BackendError, BackendUnavailable, SchemaError
 from minion_core.records import (
     Capabilities,
     ClaimedJob,
-    Declined,
     DequeueOptions,
     Enqueued,
-    Failed,
-    Finished,
     NewJob,
     Outcome,
-    Released,
     Repaired,
     Replaced,
     RetryOptions,
@@ -399,36 +395,23 @@ class PgBackend(SqlBackend):
         return changed
 
     def settle(self, outcomes: Sequence[Outcome]) -> list[Settled]:
-        settled = [Settled(applied=False)] * len(outcomes)
-        first: dict[tuple[int, int], int] = {}
-        for index, outcome in enumerate(outcomes):
-            first.setdefault((outcome.id, outcome.retries), index)
-        kinds: dict[Any, list[int]] = {}
-        # In the order of ids, in which everybody locks.
-        for index in sorted(first.values(), key=lambda index: outcomes[index].id):
-            kinds.setdefault(_SETTLERS[type(outcomes[index])], []).append(index)
-        for settle, indexes in kinds.items():
-            some = [outcomes[index] for index in indexes]
-            for index, answer in zip(indexes, self._settle(settle, some), strict=True):
-                settled[index] = answer
-        return settled
-
-    def _settle(self, settle: Any, outcomes: Sequence[Outcome]) -> list[Settled]:
-        if settle is None:
+        if not outcomes:
+            return []
+        ids = [outcome.id for outcome in outcomes]
+        if len(set(ids)) < len(ids) or any(isinstance(outcome, Replaced) for outcome in outcomes):
             answers = super().settle(outcomes)
             self._once(lambda driver: driver.execute(f"SELECT {_NOTIFY_IF_ANYBODY_WAITS}"))
             return answers
         try:
-            applied = self._once(lambda driver: settle(driver, outcomes, self._instant()))
+            applied = self._once(partial(settling.settle, outcomes, self._instant()))
         except CommitUnknown:
             shown = self.read(toolkit_settling.applied_before, outcomes)
             again = [index for index, answer in enumerate(shown) if not answer.applied]
-            if again:
-                answers = self._settle(settle, [outcomes[index] for index in again])
-                for index, answer in zip(again, answers, strict=True):
-                    shown[index] = answer
+            answers = self.settle([outcomes[index] for index in again])
+            for index, answer in zip(again, answers, strict=True):
+                shown[index] = answer
             return shown
-        return [Settled(outcome.id in applied) for outcome in outcomes]
+        return [Settled(id in applied) for id in ids]
 
     def retry_job(self, id: int, retries: int, options: RetryOptions) -> bool:
         return self.write(settling.retry_job, id, retries, options)
@@ -494,14 +477,6 @@ class PgBackend(SqlBackend):
 
 
 _NOTIFY_IF_ANYBODY_WAITS = f"PG_NOTIFY('minion.job', '') WHERE {storing.ANYBODY_WAITS}"
-
-_SETTLERS: dict[type[Outcome], Any] = {
-    Finished: settling.finish,
-    Failed: settling.fail,
-    Declined: settling.give_back,
-    Released: settling.give_back,
-    Replaced: None,
-}
 
 
 class _Transaction:

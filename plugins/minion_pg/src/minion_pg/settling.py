@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -94,8 +94,30 @@ RETURN = f"""WITH given AS (
     FROM all_of"""
 
 
-def finish(driver: Any, outcomes: Sequence[Finished], now: Any) -> set[int]:
-    """Finish jobs behind their fences, and answer which."""
+LOCK = "SELECT FROM minion_jobs WHERE id = ANY (%s::BIGINT[]) ORDER BY id FOR NO KEY UPDATE"
+"""In the order in which everybody locks, ahead of statements that lock one kind of outcomes each."""
+
+
+def settle(outcomes: Sequence[Outcome], now: Any, driver: Any) -> set[int]:
+    """Apply outcomes of different jobs behind their fences, all of them or none, and answer which jobs'.
+
+    Args:
+        outcomes: Any but ``Replaced``.
+        now: The caller's clock, if there is one.
+        driver: A connection that commits each statement by itself.
+    """
+    kinds: dict[Callable[..., set[int]], list[Outcome]] = {}
+    for outcome in sorted(outcomes, key=lambda outcome: outcome.id):
+        kinds.setdefault(_APPLIERS[type(outcome)], []).append(outcome)
+    if len(kinds) == 1:
+        ((apply, some),) = kinds.items()
+        return apply(driver, some, now)
+    with driver.transaction():
+        driver.execute(LOCK, (numbers([outcome.id for outcome in outcomes]),))
+        return set().union(*(apply(driver, some, now) for apply, some in kinds.items()))
+
+
+def _finish(driver: Any, outcomes: Sequence[Finished], now: Any) -> set[int]:
     return _apply(
         driver,
         FINISH,
@@ -106,8 +128,7 @@ def finish(driver: Any, outcomes: Sequence[Finished], now: Any) -> set[int]:
     )
 
 
-def fail(driver: Any, outcomes: Sequence[Failed], now: Any) -> set[int]:
-    """Fail jobs behind their fences, or have them tried again, and answer which."""
+def _fail(driver: Any, outcomes: Sequence[Failed], now: Any) -> set[int]:
     return _apply(
         driver,
         FAIL,
@@ -120,8 +141,7 @@ def fail(driver: Any, outcomes: Sequence[Failed], now: Any) -> set[int]:
     )
 
 
-def give_back(driver: Any, outcomes: Sequence[Declined | Released], now: Any) -> set[int]:
-    """Put jobs back behind their fences, and answer which."""
+def _give_back(driver: Any, outcomes: Sequence[Declined | Released], now: Any) -> set[int]:
     when = [outcome.run_after if isinstance(outcome, Declined) else 0.0 for outcome in outcomes]
     return _apply(
         driver,
@@ -141,6 +161,14 @@ def _apply(driver: Any, statement: str, outcomes: Sequence[Outcome], now: Any, *
     }
     (ids, *_) = driver.execute(statement, values | arrays).fetchone()
     return set(ids or ())
+
+
+_APPLIERS: dict[type[Outcome], Callable[..., set[int]]] = {
+    Finished: _finish,
+    Failed: _fail,
+    Declined: _give_back,
+    Released: _give_back,
+}
 
 
 RETRY = f"""UPDATE minion_jobs AS job SET
