@@ -24,6 +24,10 @@ COMMANDS = Path(__file__).parent / "minion_commands.py"
 PATIENCE = 30.0
 """How long a test waits for what should come at once: other work may keep the machine busy."""
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # Started in the background by a script, and so would be deaf to Ctrl-C whatever the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture(name="eventually")
 def _eventually() -> Callable[..., Any]:

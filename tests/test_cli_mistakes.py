@@ -163,10 +163,12 @@ def test_a_read_only_database_is_told(run, folder):
 def test_ctrl_c_is_quiet(folder):
     (folder / "slow.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
     command = [*MINION, "--app", "slow", "job"]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "importing\n"
-    time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, complaint = process.communicate(timeout=30)
+    with subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "importing\n"
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=30)
     assert (process.returncode, complaint.strip()) == (130, "")

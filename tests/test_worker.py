@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from minion_core import DequeueOptions, JobFailed, Minion, NewJob, State
+from minion_core.waiting import Waiter
 
 
 def end_of(minion: Minion, id: int) -> str:
@@ -244,3 +245,14 @@ def _lives(pid: int) -> bool:
         return "zombie" not in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return False
+
+
+def test_a_million_vain_wake_ups_do_not_end_the_waiting(minion, eventually):
+    woken = []
+    waiter = Waiter(minion, lambda: woken.append(True), timeout=60)
+    waiter._fruitless = 1_000_000
+    waiter.look_for(DequeueOptions(("t",)))
+    minion.enqueue("t")
+    eventually(lambda: woken)
+    waiter.stop()
+    waiter.join(10)

@@ -22,7 +22,7 @@ from minion_core.records import (
     JobFilter,
     NewJob,
 )
-from minion_mysql import MysqlBackend
+from minion_mysql import MysqlBackend, connections
 from minion_mysql.conformance import PERLS_TABLES
 
 EVERYTHING = JobFilter()
@@ -334,3 +334,26 @@ def test_who_may_not_kill_says_so_once(server, url, caplog):
             waiting.close()
     told = [record for record in caplog.records if "CONNECTION_ADMIN" in record.getMessage()]
     assert len(told) == 1
+
+
+def test_idle_connections_that_the_server_let_go_are_replaced_and_nobody_hears_of_it(url, monkeypatch):
+    monkeypatch.setattr(connections, "SILENCE", 1)
+    nothing = DequeueOptions(("nothing",))
+    with MysqlBackend(url) as silent:
+        silent.wait(0.1, nothing)
+        time.sleep(1.5)
+        silent.wait(0.1, nothing)
+        time.sleep(1.5)
+        assert silent.enqueue([NewJob("t")])[0].created
+
+
+def test_who_falls_silent_in_a_transaction_does_not_hold_its_locks_for_long(url, backend, monkeypatch):
+    monkeypatch.setattr(connections, "SILENCE", 1)
+    id = backend.enqueue([NewJob("t")])[0].id
+    with MysqlBackend(url) as silent, silent.engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN")
+        connection.exec_driver_sql("SELECT id FROM minion_jobs WHERE id = %s FOR UPDATE", (id,))
+        began = time.monotonic()
+        assert backend.note(id, {"a": 1})
+        assert 0.5 < time.monotonic() - began < 8
+        connection.invalidate()

@@ -24,7 +24,7 @@ from minion_core.records import (
     Settled,
     State,
 )
-from minion_pg import PgBackend
+from minion_pg import PgBackend, connecting
 from minion_pg.columns import jsonb
 
 T = DequeueOptions(("t",), limit=10)
@@ -76,6 +76,20 @@ def test_outcomes_of_several_kinds_are_stored_together(backend: PgBackend, url: 
     assert [answer.applied for answer in settled] == [True, True, True]
     states = {job.id: job.state for job in backend.list_jobs(0, 9, JobFilter()).items}
     assert states == {one: State.FINISHED, two: State.INACTIVE, three: State.INACTIVE}
+
+
+def test_who_falls_silent_in_a_transaction_does_not_hold_its_locks_for_long(
+    backend: PgBackend, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connecting, "SILENCE", 1)
+    id = backend.enqueue([NewJob("t")])[0].id
+    with PgBackend(url) as silent, silent.engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN")
+        connection.exec_driver_sql("SELECT id FROM minion_jobs WHERE id = %s FOR UPDATE", (id,))
+        began = time.monotonic()
+        assert backend.note(id, {"a": 1})
+        assert 0.5 < time.monotonic() - began < 8
+        connection.invalidate()
 
 
 # -- Callers' transactions -------------------------------------------------------------------------------
@@ -229,6 +243,20 @@ def test_nobody_is_told_while_nobody_waits_and_one_is_told_once(backend: PgBacke
             backend.enqueue([NewJob("u")])
         assert ear.count() == 1
     ear.close()
+
+
+def test_who_begins_to_wait_in_many_threads_listens_once(url: str, sql: Callable[..., list[Any]]) -> None:
+    with PgBackend(url) as waiting:
+        threads = [threading.Thread(target=waiting.wait, args=(0.3, T)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.2)
+        listening = (
+            "SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = CURRENT_DATABASE()"
+        )
+        assert len(sql(listening)) == 1
+        for thread in threads:
+            thread.join()
 
 
 def test_a_released_child_wakes(backend: PgBackend, url: str) -> None:

@@ -353,8 +353,10 @@ class MysqlBackend(SqlBackend):
             sleeper = self._sleepers.take()
             try:
                 yield sleeper
-            finally:
-                self._sleepers.give_back(sleeper)
+            except BaseException:
+                sleeper.close()  # asleep still, or gone
+                raise
+            self._sleepers.give_back(sleeper)
         except (sa.exc.DBAPIError, pymysql.err.Error) as error:
             raise self.translate(error) from error
 

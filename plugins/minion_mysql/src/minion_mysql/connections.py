@@ -20,6 +20,10 @@ MODE = "STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION"
 LOCK_WAIT = 10
 """Seconds to wait for a row that another transaction has locked."""
 
+SILENCE = 600
+"""Seconds after which the server lets go of a client that says nothing: one that vanished in the middle of a
+transaction holds what it has locked no longer than that (the default is eight hours)."""
+
 CONNECT_TIMEOUT = 10
 
 NAMED_LOCK = "minion_named_lock"
@@ -125,7 +129,10 @@ def connect(url: URL, options: Mapping[str, Any], **more: Any) -> Connection:
     try:
         with connection.cursor() as cursor:
             cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
-            cursor.execute(f"SET SESSION time_zone = '+00:00', innodb_lock_wait_timeout = {LOCK_WAIT}")
+            cursor.execute(
+                "SET SESSION time_zone = '+00:00',"
+                f" innodb_lock_wait_timeout = {LOCK_WAIT}, wait_timeout = {SILENCE}"
+            )
             cursor.execute("SELECT @@max_allowed_packet, @@auto_increment_increment, VERSION()")
             row = cursor.fetchone()
     except BaseException:

@@ -11,6 +11,7 @@ CONNECTION ADMIN on MariaDB); without it the waiter's own looking stands behind.
 from __future__ import annotations
 
 import logging
+import select
 import threading
 from collections.abc import Callable, Sequence
 from hashlib import sha256
@@ -49,25 +50,24 @@ class Sleeper:
         self._connection = connection  # what is called of it is missing from its type stubs
         self.id: int = connection.thread_id()
         self._names = place_names(database)
-        self._sleeping = False
 
     def sleep(self, seconds: float) -> None:
         """Begin to sleep, and come back at once."""
         taken = " ".join(f"WHEN GET_LOCK('{name}', 0) THEN {n}" for n, name in enumerate(self._names))
         statement = f"SELECT CASE {taken} END, SLEEP({seconds:.6f})"
         self._connection._execute_command(COMMAND.COM_QUERY, statement)  # noqa: SLF001 - the answer comes later
-        self._sleeping = True
 
     def awake(self) -> None:
         """Come back when the sleep has ended, for whatever reason, and give the place up."""
-        self._sleeping = False
         self._swallow(self._connection._read_query_result)  # noqa: SLF001
         self._swallow(lambda: self._connection.query("DO RELEASE_ALL_LOCKS()"))
 
-    @property
-    def sleeping(self) -> bool:
-        """Whether an answer is outstanding."""
-        return self._sleeping
+    def is_quiet(self) -> bool:
+        """Say whether the connection is as it was left: what a server says unasked is its farewell."""
+        try:
+            return self._connection.open and not select.select([self._connection._sock], [], [], 0)[0]  # noqa: SLF001
+        except (OSError, ValueError):
+            return False
 
     @staticmethod
     def _swallow(step: Callable[[], Any]) -> None:
@@ -131,15 +131,20 @@ class Sleepers:
 
     def take(self) -> Sleeper:
         """Answer one that nobody uses."""
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
+        while True:
+            with self._lock:
+                if not self._idle:
+                    break
+                sleeper = self._idle.pop()
+            if sleeper.is_quiet():
+                return sleeper
+            sleeper.close()
         return Sleeper(self._connect, self._database)
 
     def give_back(self, sleeper: Sleeper) -> None:
-        """Keep one for the next who waits, unless it lies asleep still."""
+        """Keep one that is awake for the next who waits."""
         with self._lock:
-            if not sleeper.sleeping and not self._closed:
+            if not self._closed:
                 self._idle.append(sleeper)
                 return
         sleeper.close()

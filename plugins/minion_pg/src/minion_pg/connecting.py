@@ -30,6 +30,10 @@ USUAL_PLANNING = "; ".join(
 )
 HOT_PLANNING = "; ".join(f"SET LOCAL {name} = {value}" for name, value in PLANNING.items())
 
+SILENCE = 60
+"""Seconds after which the server lets go of a client that says nothing in the middle of a transaction: one
+that vanished or was stopped there holds what it has locked no longer than that."""
+
 TRANSIENT = ("40001", "40P01", "55P03", "23505")
 """Serialization failure, deadlock, lock not available; and a row that somebody else made a moment ago, which
 the next try finds."""
@@ -102,7 +106,11 @@ class Connector:
             self.pooled = True
 
     def _with_settings(self) -> dict[str, Any]:
-        settings = {"default_transaction_isolation": "read\\ committed", **PLANNING}
+        settings = {
+            "default_transaction_isolation": "read\\ committed",
+            "idle_in_transaction_session_timeout": f"{SILENCE}s",
+            **PLANNING,
+        }
         options = " ".join(f"-c {name}={value}" for name, value in settings.items())
         return {**self.parameters, "options": f"{self.parameters.get('options', '')} {options}".strip()}
 
