@@ -84,11 +84,11 @@ def test_who_falls_silent_in_a_transaction_does_not_hold_its_locks_for_long(
     monkeypatch.setattr(connecting, "SILENCE", 1)
     id = backend.enqueue([NewJob("t")])[0].id
     with PgBackend(url) as silent, silent.engine.connect() as connection:
+        began = time.monotonic()
         connection.exec_driver_sql("BEGIN")
         connection.exec_driver_sql("SELECT id FROM minion_jobs WHERE id = %s FOR UPDATE", (id,))
-        began = time.monotonic()
         assert backend.note(id, {"a": 1})
-        assert 0.5 < time.monotonic() - began < 8
+        assert 0.9 < time.monotonic() - began < 30
         connection.invalidate()
 
 
