@@ -290,16 +290,17 @@ MUTANTS = [
         "            self._driver.rollback()\n            return\n",
     ),
     # Settling.
-    M(PG_BACKEND, "len(set(ids)) < len(ids)", "False"),
+    M(PG_BACKEND, "(outcome.id, outcome.retries) in applied", "outcome.id in {id for id, _ in applied}"),
+    M(PG_SETTLE, "fence = job.retries + 1", "fence = job.fence"),
     M(
         PG_SETTLE,
-        "job.retries = given.retries AND {IS_ACTIVE}\n        RETURNING job.id\n    ), ended AS (SELECT",
-        "{IS_ACTIVE}\n        RETURNING job.id\n    ), ended AS (SELECT",
+        "job.retries = given.retries AND {IS_ACTIVE}\n        RETURNING job.id, job.retries\n    ), ended AS (SELECT",
+        "{IS_ACTIVE}\n        RETURNING job.id, job.retries\n    ), ended AS (SELECT",
     ),
     M(
         PG_SETTLE,
-        "job.retries = given.retries AND {IS_ACTIVE}\n        RETURNING job.id\n    ), ended AS (SELECT",
-        "job.retries = given.retries\n        RETURNING job.id\n    ), ended AS (SELECT",
+        "job.retries = given.retries AND {IS_ACTIVE}\n        RETURNING job.id, job.retries\n    ), ended AS (SELECT",
+        "job.retries = given.retries\n        RETURNING job.id, job.retries\n    ), ended AS (SELECT",
     ),
     M(PG_SETTLE, "state = 'finished', finished = {NOW}, ", "state = 'finished', "),
     M(PG_SETTLE, "result = given.result::JSONB,\n            exit", "exit"),
@@ -352,13 +353,13 @@ MUTANTS = [
     M(PG_SETTLE, "state = 'inactive', {BACK}, delayed = given.again,", "state = 'inactive', {BACK},"),
     M(
         PG_SETTLE,
-        "FROM given WHERE job.id = given.id AND job.retries = given.retries AND {IS_ACTIVE}\n        RETURNING job.id, job.queue",
-        "FROM given WHERE job.id = given.id AND {IS_ACTIVE}\n        RETURNING job.id, job.queue",
+        "FROM given WHERE job.id = given.id AND job.retries = given.retries AND {IS_ACTIVE}\n        RETURNING job.id, given.retries, job.queue",
+        "FROM given WHERE job.id = given.id AND {IS_ACTIVE}\n        RETURNING job.id, given.retries, job.queue",
     ),
     M(
         PG_SETTLE,
-        "FROM given WHERE job.id = given.id AND job.retries = given.retries AND {IS_ACTIVE}\n        RETURNING job.id, job.queue",
-        "FROM given WHERE job.id = given.id AND job.retries = given.retries\n        RETURNING job.id, job.queue",
+        "FROM given WHERE job.id = given.id AND job.retries = given.retries AND {IS_ACTIVE}\n        RETURNING job.id, given.retries, job.queue",
+        "FROM given WHERE job.id = given.id AND job.retries = given.retries\n        RETURNING job.id, given.retries, job.queue",
     ),
     M(PG_SETTLE, "    if row is None or row.retries != retries:\n", "    if row is None:\n"),
     M(

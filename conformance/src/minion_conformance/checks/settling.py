@@ -318,6 +318,25 @@ def each_alone(rig: Rig) -> None:
 
 
 @check("SET-06")
+def one_of_each_kind(rig: Rig) -> None:
+    claims = [rig.active(attempts=2, uniqkey=f"k{number}") for number in range(5)]
+    finished, failed, released, declined, replaced = (claim.id for claim in claims)
+    outcomes = (
+        Replaced(replaced, 0, jobs=(NewJob("new"),)),
+        Failed(failed, 0, message="x", retry_in=0),
+        Finished(finished, 0),
+        Declined(declined, 0),
+        Released(released, 0),
+    )
+    rig.equal("outcomes of all kinds are settled together", rig.settle(*outcomes), [True] * 5)
+    states = [rig.job(claim.id).state for claim in claims]
+    want = ["finished", "inactive", "inactive", "inactive", "finished"]
+    rig.equal("outcomes of all kinds are stored together", states, want)
+    made = [rig.backend.enqueue([NewJob("t", uniqkey=f"k{number}")])[0].created for number in range(5)]
+    rig.equal("what came back has its key still", made, [True, False, False, False, True])
+
+
+@check("SET-06")
 def the_first_of_two(rig: Rig) -> None:
     pairs: list[tuple[type, str]] = [(Finished, "finished"), (Failed, "failed"), (Released, "inactive")]
     for first, state in pairs:

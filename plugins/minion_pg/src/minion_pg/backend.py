@@ -33,7 +33,7 @@ from minion_core.records import (
     Settled,
 )
 from minion_core.sql import SqlBackend, Tables, Work
-from minion_core.sql import settling as toolkit_settling
+from minion_core.sql import settling as toolkit
 from minion_core.sql.backend import PAUSE, TRIES, CommitUnknown
 from minion_pg import claiming, settling, storing, waking
 from minion_pg.columns import TYPES
@@ -395,23 +395,33 @@ class PgBackend(SqlBackend):
         return changed
 
     def settle(self, outcomes: Sequence[Outcome]) -> list[Settled]:
-        if not outcomes:
-            return []
-        ids = [outcome.id for outcome in outcomes]
-        if len(set(ids)) < len(ids) or any(isinstance(outcome, Replaced) for outcome in outcomes):
-            answers = super().settle(outcomes)
-            self._once(lambda driver: driver.execute(f"SELECT {_NOTIFY_IF_ANYBODY_WAITS}"))
-            return answers
+        settled = [Settled(applied=False)] * len(outcomes)
+        first: dict[tuple[int, int], int] = {}
+        for index, outcome in enumerate(outcomes):
+            first.setdefault((outcome.id, outcome.retries), index)
+        if first:
+            answers = self._settle([outcomes[index] for index in first.values()])
+            for index, answer in zip(first.values(), answers, strict=True):
+                settled[index] = answer
+        return settled
+
+    def _settle(self, outcomes: Sequence[Outcome]) -> list[Settled]:
+        """Settle attempts that are all different."""
         try:
+            if any(isinstance(outcome, Replaced) for outcome in outcomes):
+                answers = self.write(settling.settle_with_replaced, outcomes, self._instant())
+                with contextlib.suppress(BackendError):  # who waits looks by itself after a while
+                    self._once(lambda driver: driver.execute(f"SELECT {_NOTIFY_IF_ANYBODY_WAITS}"))
+                return answers
             applied = self._once(partial(settling.settle, outcomes, self._instant()))
+            return [Settled((outcome.id, outcome.retries) in applied) for outcome in outcomes]
         except CommitUnknown:
-            shown = self.read(toolkit_settling.applied_before, outcomes)
+            shown = self.read(toolkit.applied_before, outcomes)
             again = [index for index, answer in enumerate(shown) if not answer.applied]
             answers = self.settle([outcomes[index] for index in again])
             for index, answer in zip(again, answers, strict=True):
                 shown[index] = answer
             return shown
-        return [Settled(id in applied) for id in ids]
 
     def retry_job(self, id: int, retries: int, options: RetryOptions) -> bool:
         return self.write(settling.retry_job, id, retries, options)

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import sqlalchemy as sa
 
-from minion_core.records import Declined, Failed, Finished, Outcome, Released, RetryOptions
+from minion_core.records import (
+    Declined,
+    Failed,
+    Finished,
+    Outcome,
+    Released,
+    Replaced,
+    RetryOptions,
+    Settled,
+)
+from minion_core.sql import settling as toolkit
 from minion_core.sql.enqueueing import add_edges, free_key, lock_parents, remove_edges
 from minion_core.sql.tables import LIVE
 from minion_core.sql.transitions import lock_jobs
@@ -35,9 +45,9 @@ FINISH = f"""WITH given AS (
             exit_status = given.exit_status, grabbed_until = NULL, touched = touched + 1,
             due = {NOW} + keep_for * INTERVAL '1 second'
         FROM given WHERE job.id = given.id AND job.retries = given.retries AND {IS_ACTIVE}
-        RETURNING job.id
-    ), ended AS (SELECT ARRAY_AGG(id) AS ids FROM done)
-    SELECT ids, CASE WHEN ids IS NOT NULL THEN MINION_RELEASE(ids, {NOW}) END FROM ended"""
+        RETURNING job.id, job.retries
+    ), ended AS (SELECT ARRAY_AGG(id) AS ids, ARRAY_AGG(retries) AS retries FROM done)
+    SELECT ids, retries, CASE WHEN ids IS NOT NULL THEN MINION_RELEASE(ids, {NOW}) END FROM ended"""
 
 FAIL = f"""WITH given AS (
         SELECT * FROM UNNEST(%(ids)s::BIGINT[], %(retries)s::INT[], %(messages)s::TEXT[],
@@ -61,7 +71,7 @@ FAIL = f"""WITH given AS (
             exit_status = failing.exit_status, grabbed_until = NULL, failures = failures + 1,
             touched = touched + 1, due = {NOW} + keep_for * INTERVAL '1 second'
         FROM failing WHERE job.id = failing.id AND NOT failing.returns
-        RETURNING job.id
+        RETURNING job.id, failing.retries
     ), back AS (
         UPDATE minion_jobs AS job SET
             state = 'inactive', {BACK}, attempts = attempts - 1, failures = failures + 1,
@@ -69,10 +79,11 @@ FAIL = f"""WITH given AS (
             hold = CASE WHEN failing.again > {NOW} THEN 1 ELSE 0 END,
             due = CASE WHEN failing.again > {NOW} THEN LEAST(failing.again, expires) ELSE expires END
         FROM failing WHERE job.id = failing.id AND failing.returns
-        RETURNING job.id, job.queue, job.hold
+        RETURNING job.id, failing.retries, job.queue, job.hold
     ), all_of AS (
-        SELECT ARRAY_AGG(id) AS ids FROM (SELECT id FROM ended UNION ALL SELECT id FROM back) AS any_of)
-    SELECT ids, CASE WHEN ids IS NOT NULL THEN MINION_RELEASE(ids, {NOW}) END,
+        SELECT ARRAY_AGG(id) AS ids, ARRAY_AGG(retries) AS retries
+        FROM (SELECT id, retries FROM ended UNION ALL SELECT id, retries FROM back) AS any_of)
+    SELECT ids, retries, CASE WHEN ids IS NOT NULL THEN MINION_RELEASE(ids, {NOW}) END,
         (SELECT MINION_WAKE(ARRAY_AGG(DISTINCT queue)) FROM back WHERE hold = 0 HAVING COUNT(*) > 0)
     FROM all_of"""
 
@@ -87,9 +98,9 @@ RETURN = f"""WITH given AS (
             due = CASE WHEN expires <= {NOW} THEN NULL
                 WHEN given.again > {NOW} THEN LEAST(given.again, expires) ELSE expires END
         FROM given WHERE job.id = given.id AND job.retries = given.retries AND {IS_ACTIVE}
-        RETURNING job.id, job.queue, job.hold
-    ), all_of AS (SELECT ARRAY_AGG(id) AS ids FROM back)
-    SELECT ids, CASE WHEN ids IS NOT NULL THEN MINION_RELEASE(ids, {NOW}) END,
+        RETURNING job.id, given.retries, job.queue, job.hold
+    ), all_of AS (SELECT ARRAY_AGG(id) AS ids, ARRAY_AGG(retries) AS retries FROM back)
+    SELECT ids, retries, CASE WHEN ids IS NOT NULL THEN MINION_RELEASE(ids, {NOW}) END,
         (SELECT MINION_WAKE(ARRAY_AGG(DISTINCT queue)) FROM back WHERE hold = 0 HAVING COUNT(*) > 0)
     FROM all_of"""
 
@@ -98,15 +109,19 @@ LOCK = "SELECT FROM minion_jobs WHERE id = ANY (%s::BIGINT[]) ORDER BY id FOR NO
 """In the order in which everybody locks, ahead of statements that lock one kind of outcomes each."""
 
 
-def settle(outcomes: Sequence[Outcome], now: Any, driver: Any) -> set[int]:
-    """Apply outcomes of different jobs behind their fences, all of them or none, and answer which jobs'.
+Attempt: TypeAlias = tuple[int, int]
+"""The id of a job, and its ``retries`` at the time."""
+
+
+def settle(outcomes: Sequence[Outcome], now: Any, driver: Any) -> set[Attempt]:
+    """Apply outcomes of different attempts behind their fences, all of them or none, and answer which.
 
     Args:
         outcomes: Any but ``Replaced``.
         now: The caller's clock, if there is one.
         driver: A connection that commits each statement by itself.
     """
-    kinds: dict[Callable[..., set[int]], list[Outcome]] = {}
+    kinds: dict[Callable[..., set[Attempt]], list[Outcome]] = {}
     for outcome in sorted(outcomes, key=lambda outcome: outcome.id):
         kinds.setdefault(_APPLIERS[type(outcome)], []).append(outcome)
     if len(kinds) == 1:
@@ -117,7 +132,18 @@ def settle(outcomes: Sequence[Outcome], now: Any, driver: Any) -> set[int]:
         return set().union(*(apply(driver, some, now) for apply, some in kinds.items()))
 
 
-def _finish(driver: Any, outcomes: Sequence[Finished], now: Any) -> set[int]:
+def settle_with_replaced(work: Work, outcomes: Sequence[Outcome], now: Any) -> list[Settled]:
+    """Apply outcomes of different attempts behind their fences, ``Replaced`` ones among them."""
+    plain = [outcome for outcome in outcomes if not isinstance(outcome, Replaced)]
+    applied = settle(plain, now, work.driver) if plain else set()
+    replaced = iter(toolkit.settle(work, [one for one in outcomes if isinstance(one, Replaced)]))
+    return [
+        next(replaced) if isinstance(outcome, Replaced) else Settled((outcome.id, outcome.retries) in applied)
+        for outcome in outcomes
+    ]
+
+
+def _finish(driver: Any, outcomes: Sequence[Finished], now: Any) -> set[Attempt]:
     return _apply(
         driver,
         FINISH,
@@ -128,7 +154,7 @@ def _finish(driver: Any, outcomes: Sequence[Finished], now: Any) -> set[int]:
     )
 
 
-def _fail(driver: Any, outcomes: Sequence[Failed], now: Any) -> set[int]:
+def _fail(driver: Any, outcomes: Sequence[Failed], now: Any) -> set[Attempt]:
     return _apply(
         driver,
         FAIL,
@@ -141,7 +167,7 @@ def _fail(driver: Any, outcomes: Sequence[Failed], now: Any) -> set[int]:
     )
 
 
-def _give_back(driver: Any, outcomes: Sequence[Declined | Released], now: Any) -> set[int]:
+def _give_back(driver: Any, outcomes: Sequence[Declined | Released], now: Any) -> set[Attempt]:
     when = [outcome.run_after if isinstance(outcome, Declined) else 0.0 for outcome in outcomes]
     return _apply(
         driver,
@@ -153,17 +179,17 @@ def _give_back(driver: Any, outcomes: Sequence[Declined | Released], now: Any) -
     )
 
 
-def _apply(driver: Any, statement: str, outcomes: Sequence[Outcome], now: Any, **arrays: Any) -> set[int]:
+def _apply(driver: Any, statement: str, outcomes: Sequence[Outcome], now: Any, **arrays: Any) -> set[Attempt]:
     values = {
         "now": now,
         "ids": numbers([outcome.id for outcome in outcomes]),
         "retries": numbers([outcome.retries for outcome in outcomes]),
     }
-    (ids, *_) = driver.execute(statement, values | arrays).fetchone()
-    return set(ids or ())
+    (ids, retries, *_) = driver.execute(statement, values | arrays).fetchone()
+    return set(zip(ids or (), retries or (), strict=True))
 
 
-_APPLIERS: dict[type[Outcome], Callable[..., set[int]]] = {
+_APPLIERS: dict[type[Outcome], Callable[..., set[Attempt]]] = {
     Finished: _finish,
     Failed: _fail,
     Declined: _give_back,
