@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 
 import pytest
@@ -69,3 +70,18 @@ def test_mishaps_are_one_line_each_in_the_log(minion, start_worker):
         about = [line for line in lines if f"Job {id} " in line]
         assert len(about) == 1, about
         assert about[0].startswith(f"WARNING Job {id} ({task}): attempt 0 failed: ")
+
+
+@pytest.mark.parametrize(("column", "form"), [("args", "%s"), ("kwargs", '{"a":%s}'), ("notes", '{"a":%s}')])
+@pytest.mark.parametrize("array", ["[" + "9" * 5000 + "]", "[" * 5000 + "]" * 5000], ids=["digits", "depth"])
+def test_json_that_python_cannot_read_fails_its_job_only(minion, start_worker, array, column, form):
+    """Perl's Minion enqueues it without a murmur."""
+    unreadable, readable = minion.enqueue("add", [1]), minion.enqueue("add", [2])
+    with sqlite3.connect(minion.url.removeprefix("sqlite:///")) as database:
+        change = f"UPDATE minion_jobs SET {column} = ?1, result = ?1 WHERE id = ?2"
+        database.execute(change, (form % array, unreadable))
+    start_worker(jobs=1)
+    with pytest.raises(JobFailed, match="more than Python reads: nested too deeply, or a number of too many"):
+        minion.result(unreadable, timeout=30)
+    assert minion.result(readable, timeout=30) == 3
+    assert array[:50] in str(getattr(minion.job(unreadable), column))

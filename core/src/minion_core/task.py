@@ -191,6 +191,12 @@ class Task(Generic[P, R]):
 
     def begin(self, job: Job) -> Any:
         """Call the code for a job, and answer what it returned; for ``async def`` that is to be awaited."""
+        given: tuple[object, ...] = (job.args, job.kwargs, job.notes)
+        if str in map(type, given):
+            raise ValueError(
+                "arguments or notes of the job are more than Python reads: nested too deeply, or a number of"
+                " too many digits"
+            )
         if self._performer is not None:
             return self._performer().work(job)
         arguments = (job, *job.args) if self.takes_job else job.args

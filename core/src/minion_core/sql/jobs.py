@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,9 @@ from minion_core.values import decode_json, encode_json
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
+
+UNREADABLE = "unreadable"
+"""The one key of what is listed in place of an object that Python cannot read."""
 
 
 def list_jobs(work: Work, offset: int, limit: int, options: JobFilter, *, total: bool) -> Page[JobRecord]:
@@ -57,8 +60,8 @@ def _job_record(row: sa.Row[Any], children: list[int], now: Any) -> JobRecord:
     return JobRecord(
         id=row.id,
         task=row.task,
-        args=decode_json(row.args),
-        kwargs=decode_json(row.kwargs),
+        args=_read(row.args, lambda text: [text]),
+        kwargs=_read(row.kwargs, lambda text: {UNREADABLE: text}),
         attempts=row.attempts,
         children=children,
         coalesce=row.coalesce,
@@ -72,11 +75,11 @@ def _job_record(row: sa.Row[Any], children: list[int], now: Any) -> JobRecord:
         keep_for=row.keep_for,
         lax=row.lax,
         lease=row.lease,
-        notes=decode_json(row.notes),
+        notes=_read(row.notes, lambda text: {UNREADABLE: text}),
         parents=list(row.parents),
         priority=row.priority,
         queue=row.queue,
-        result=None if row.result is None else decode_json(row.result),
+        result=None if row.result is None else _read(row.result, str),
         retried=row.retried,
         retries=row.retries,
         started=row.started,
@@ -87,8 +90,16 @@ def _job_record(row: sa.Row[Any], children: list[int], now: Any) -> JobRecord:
     )
 
 
+def _read(text: str, stand_in: Callable[[str], Any]) -> Any:
+    """Read JSON that another program may have written: nested a thousand deep, a number of 5,000 digits."""
+    try:
+        return decode_json(text)
+    except (ValueError, RecursionError):
+        return stand_in(text)
+
+
 def claimed_job(columns: Sequence[Any], lease: float | None, grabbed_until: datetime | None) -> ClaimedJob:
-    """Turn what a claim has read into a record.
+    """Turn what a claim has read into a record; JSON that Python cannot read stays text, for `Task.begin`.
 
     Args:
         columns: Its fields from ``id`` to ``uniqkey``, in their order, JSON as text.
@@ -99,12 +110,12 @@ def claimed_job(columns: Sequence[Any], lease: float | None, grabbed_until: date
     return ClaimedJob(
         id,
         task,
-        [] if args == "[]" else decode_json(args),
-        {} if kwargs == "{}" else decode_json(kwargs),
+        [] if args == "[]" else _read(args, str),
+        {} if kwargs == "{}" else _read(kwargs, str),
         retries,
         attempts,
         failures,
-        {} if notes == "{}" else decode_json(notes),
+        {} if notes == "{}" else _read(notes, str),
         queue,
         priority,
         coalesce,
