@@ -450,3 +450,13 @@ def test_output_that_the_locale_cannot_write_is_escaped(queue, tmp_path):
 
     assert "\\u65e5" in run("job")
     assert json.loads(run("job", "--json"))["jobs"][0]["args"] == ["日本"]
+
+
+def test_what_is_nested_as_deep_as_can_be_is_listed(run, queue):
+    deep: Any = "bottom"
+    for _ in range(499):
+        deep = [deep]
+    id = queue.enqueue("resize", deep)
+    (job,) = read(run("job", str(id), "--json"))["jobs"]
+    assert job["args"] == deep
+    assert "bottom" in run("job", str(id)).stdout

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from minion_core import JobFailed, State
+from minion_core import BackendError, JobFailed, State
 
 
 def test_performers_that_die_at_their_start_take_no_job_along(
@@ -84,4 +84,8 @@ def test_json_that_python_cannot_read_fails_its_job_only(minion, start_worker, a
     with pytest.raises(JobFailed, match="more than Python reads: nested too deeply, or a number of too many"):
         minion.result(unreadable, timeout=30)
     assert minion.result(readable, timeout=30) == 3
-    assert array[:50] in str(getattr(minion.job(unreadable), column))
+    job = minion.job(unreadable)
+    assert array[:50] in str(getattr(job, column))
+    if column == "notes":
+        with pytest.raises(BackendError, match="cannot be changed"):
+            job.note({"a": 1})

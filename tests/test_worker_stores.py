@@ -36,7 +36,7 @@ def test_a_stopped_worker_cannot_settle_what_was_taken_from_it(minion, start_wor
     """SAFE-02."""
     worker = start_worker(jobs=1, heartbeat_interval=60, command_interval=60)
     started = tmp_path / "started"
-    id = minion.enqueue("sleep", [1.5, str(started)], attempts=2)
+    id = minion.enqueue("sleep", [4, str(started)], attempts=2)
     eventually(started.exists)
     time.sleep(0.5)  # its first repair is over: stopped inside a transaction it would keep others out
     worker.send(signal.SIGSTOP)

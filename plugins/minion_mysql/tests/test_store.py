@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 
 import pymysql
@@ -22,6 +23,7 @@ from minion_core.records import (
     JobFilter,
     NewJob,
 )
+from minion_core.sql import Work
 from minion_mysql import MysqlBackend, connections
 from minion_mysql.conformance import PERLS_TABLES
 
@@ -336,24 +338,40 @@ def test_who_may_not_kill_says_so_once(server, url, caplog):
     assert len(told) == 1
 
 
-def test_idle_connections_that_the_server_let_go_are_replaced_and_nobody_hears_of_it(url, monkeypatch):
-    monkeypatch.setattr(connections, "SILENCE", 1)
-    nothing = DequeueOptions(("nothing",))
+def test_idle_connections_that_the_server_let_go_are_replaced_and_nobody_hears_of_it(
+    url, backend, monkeypatch
+):
+    def fill_the_pool(using: MysqlBackend) -> None:
+        with ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(using.engine.connect())
+
+    monkeypatch.setattr(connections, "SILENCE", 2)
     with MysqlBackend(url) as silent:
-        silent.wait(0.1, nothing)
-        time.sleep(1.5)
-        silent.wait(0.1, nothing)
-        time.sleep(1.5)
+        for _ in range(2):
+            fill_the_pool(silent)
+            silent.wait(0.1, DequeueOptions(("nothing",)))
+            time.sleep(2.5)
+        backend.poll_interval = 60
+        waiting = threading.Thread(target=backend.wait, args=(60, DequeueOptions(("t",))))
+        waiting.start()
+        time.sleep(0.5)
+        silent.wait(0.1, DequeueOptions(("nothing",)))
         assert silent.enqueue([NewJob("t")])[0].created
+        waiting.join(20)
+        assert not waiting.is_alive(), "it was not woken"
 
 
 def test_who_falls_silent_in_a_transaction_does_not_hold_its_locks_for_long(url, backend, monkeypatch):
-    monkeypatch.setattr(connections, "SILENCE", 1)
+    monkeypatch.setattr(connections, "SILENCE", 2)
     id = backend.enqueue([NewJob("t")])[0].id
-    with MysqlBackend(url) as silent, silent.engine.connect() as connection:
+
+    def fall_silent(work: Work) -> None:
+        work.connection.exec_driver_sql("SELECT id FROM minion_jobs WHERE id = %s FOR UPDATE", (id,))
         began = time.monotonic()
-        connection.exec_driver_sql("BEGIN")
-        connection.exec_driver_sql("SELECT id FROM minion_jobs WHERE id = %s FOR UPDATE", (id,))
         assert backend.note(id, {"a": 1})
-        assert 0.9 < time.monotonic() - began < 30
-        connection.invalidate()
+        assert 1 < time.monotonic() - began < 30
+        work.connection.exec_driver_sql("SELECT 1")
+
+    with MysqlBackend(url) as silent, pytest.raises(BackendUnavailable):
+        silent.write(fall_silent)

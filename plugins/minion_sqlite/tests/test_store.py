@@ -145,7 +145,9 @@ class TestMistakes:
         backend = open_(tmp_path / "jobs.db", "?busy_timeout=0.05")
         with sqlite3.connect(tmp_path / "jobs.db", isolation_level=None) as other:
             other.execute("BEGIN IMMEDIATE")
-            with pytest.raises(BackendUnavailable, match=r"kept it locked for 0\.05 s; to wait longer"):
+            with pytest.raises(
+                BackendUnavailable, match=r"kept it locked for too long; to wait for more than 0\.05 s"
+            ):
                 backend.enqueue([NewJob("a")])
             other.execute("ROLLBACK")
         assert backend.enqueue([NewJob("a")])[0].created

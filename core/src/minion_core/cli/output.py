@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from minion_core.values import NESTED_MAX
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -138,6 +140,9 @@ class Output:
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
+        if as_json:
+            # Values may be nested 500 deep, and each level costs the encoder that indents several calls.
+            sys.setrecursionlimit(max(sys.getrecursionlimit(), 10 * NESTED_MAX))
 
     @cached_property
     def console(self) -> Console:

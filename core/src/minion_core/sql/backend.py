@@ -339,11 +339,11 @@ class SqlBackend(Backend):
     def _enqueue_on(self, connection: Any, jobs: Sequence[NewJob]) -> list[Enqueued]:
         if not self.capabilities.transactional_enqueue:
             raise Unsupported(f"{type(self).__name__} cannot enqueue on a connection of the caller's")
-        with self.borrow(connection) as borrowed:
-            try:
+        try:
+            with self.borrow(connection) as borrowed:
                 return enqueueing.enqueue(Work(borrowed, self, self.tables), jobs) if jobs else []
-            except (sa.exc.DBAPIError, self.driver_error) as error:
-                raise self.translate(error) from error
+        except (sa.exc.DBAPIError, self.driver_error) as error:
+            raise self.translate(error) from error
 
     def dequeue(self, worker_id: int, options: DequeueOptions) -> list[ClaimedJob]:
         if not options.tasks or not options.queues or options.limit < 1:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from minion_core.errors import BackendError
 from minion_core.records import ClaimedJob, Failure, JobFilter, JobRecord, Page, State
 from minion_core.sql.enqueueing import delete_jobs
 from minion_core.sql.tables import in_state
@@ -133,7 +134,10 @@ def note(work: Work, id: int, changes: Mapping[str, Any]) -> bool:
     ).first()
     if row is None:
         return False
-    merged = decode_json(row.notes) | changes
+    before = _read(row.notes, str)
+    if isinstance(before, str):
+        raise BackendError(f"The notes of job {id} are more than Python reads, and cannot be changed")
+    merged = before | changes
     notes = {key: value for key, value in merged.items() if value is not None or key not in changes}
     work.connection.execute(sa.update(jobs).where(jobs.c.id == id).values(notes=encode_json(notes, "notes")))
     return True

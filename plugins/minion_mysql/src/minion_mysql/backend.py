@@ -47,6 +47,7 @@ from minion_mysql.connections import (
     borrowed,
     code_of,
     connect,
+    is_quiet,
 )
 from minion_mysql.migrations import GUARDS, MIGRATIONS
 from minion_mysql.waking import Sleeper, Sleepers, Waker
@@ -120,13 +121,15 @@ class MysqlBackend(SqlBackend):
 
     def make_engine(self) -> sa.Engine:
         self._sleepers = Sleepers(self._connect, self._url)
-        return sa.create_engine(
+        engine = sa.create_engine(
             "mysql+pymysql://",
             creator=self._connect,
             poolclass=sa.QueuePool,
             max_overflow=-1,
             pool_reset_on_return=None,  # our transactions end themselves
         )
+        sa.event.listen(engine, "checkout", _refuse_dead)
+        return engine
 
     def _connect(self) -> Connection:
         return connect(self._url, self._options)
@@ -359,6 +362,12 @@ class MysqlBackend(SqlBackend):
             self._sleepers.give_back(sleeper)
         except (sa.exc.DBAPIError, pymysql.err.Error) as error:
             raise self.translate(error) from error
+
+
+def _refuse_dead(connection: Any, _record: Any, _proxy: Any) -> None:
+    """Let the pool replace connections that the server ended while they lay idle, before they are used."""
+    if not is_quiet(connection):
+        raise sa.exc.DisconnectionError
 
 
 def _look(work: Work, options: DequeueOptions) -> tuple[bool, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -142,11 +143,18 @@ def connect(url: URL, options: Mapping[str, Any], **more: Any) -> Connection:
     return connection
 
 
+def is_quiet(connection: Any) -> bool:
+    """Say whether an idle connection is as it was left: what a server says unasked is its farewell."""
+    try:
+        return bool(connection.open) and not select.select([connection._sock], [], [], 0)[0]  # noqa: SLF001
+    except (OSError, ValueError):
+        return False
+
+
 class Transaction:
     """A transaction begun in so many words, on the driver itself.
 
-    A connection that died while it lay in the pool shows it here, before anything was done: it and its like
-    are replaced.
+    A connection that the server lets go just now shows it here, before anything was done: it is replaced.
     """
 
     def __init__(self, connection: sa.Connection, *begin: str) -> None:

@@ -11,7 +11,6 @@ CONNECTION ADMIN on MariaDB); without it the waiter's own looking stands behind.
 from __future__ import annotations
 
 import logging
-import select
 import threading
 from collections.abc import Callable, Sequence
 from hashlib import sha256
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pymysql
 from pymysql.constants import COMMAND, ER
 
-from minion_mysql.connections import Connection, code_of
+from minion_mysql.connections import Connection, code_of, is_quiet
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -63,11 +62,8 @@ class Sleeper:
         self._swallow(lambda: self._connection.query("DO RELEASE_ALL_LOCKS()"))
 
     def is_quiet(self) -> bool:
-        """Say whether the connection is as it was left: what a server says unasked is its farewell."""
-        try:
-            return self._connection.open and not select.select([self._connection._sock], [], [], 0)[0]  # noqa: SLF001
-        except (OSError, ValueError):
-            return False
+        """Say whether the connection, while it does not sleep, is as it was left."""
+        return is_quiet(self._connection)
 
     @staticmethod
     def _swallow(step: Callable[[], Any]) -> None:

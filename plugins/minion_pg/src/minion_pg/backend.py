@@ -331,16 +331,16 @@ class PgBackend(SqlBackend):
         return answers
 
     def _enqueue_on(self, connection: Any, jobs: Sequence[NewJob]) -> list[Enqueued]:
-        with self.borrow(connection) as borrowed:
-            work = Work(borrowed, self, self.tables)
-            try:
+        try:
+            with self.borrow(connection) as borrowed:
+                work = Work(borrowed, self, self.tables)
                 with work.driver.transaction():
                     answers = storing.enqueue(work, jobs, lock=False) if jobs else []
                     # Who waits is told at the commit, and stays in the list until then for others to wake.
                     work.driver.execute(f"SELECT {_NOTIFY_IF_ANYBODY_WAITS}")
                     return answers
-            except (sa.exc.DBAPIError, psycopg.Error) as error:
-                raise self.translate(error) from error
+        except (sa.exc.DBAPIError, psycopg.Error) as error:
+            raise self.translate(error) from error
 
     def dequeue(self, worker_id: int, options: DequeueOptions) -> list[ClaimedJob]:
         if not options.tasks or not options.queues or options.limit < 1:

@@ -34,9 +34,9 @@ SILENCE = 60
 """Seconds after which the server lets go of a client that says nothing in the middle of a transaction: one
 that vanished or was stopped there holds what it has locked no longer than that."""
 
-TRANSIENT = ("40001", "40P01", "55P03", "23505")
-"""Serialization failure, deadlock, lock not available; and a row that somebody else made a moment ago, which
-the next try finds."""
+TRANSIENT = ("40001", "40P01", "55P03", "23505", "25P03")
+"""Serialization failure, deadlock, lock not available; a row that somebody else made a moment ago, which the
+next try finds; a silence in the middle of a transaction, which was rolled back."""
 
 UNAVAILABLE = ("08", "57P", "53")
 """Classes: the connection, the server going down or starting, no resources (too many connections)."""

@@ -206,8 +206,8 @@ class SqliteBackend(SqlBackend):
     def words_of(self, error: BaseException) -> str:
         if self.is_transient(error):
             return (
-                f"another process has kept it locked for {self.busy_timeout:g} s; to wait longer, say so in"
-                " the URL: ?busy_timeout=SECONDS"
+                f"another process kept it locked for too long; to wait for more than {self.busy_timeout:g} s,"
+                " say so in the URL: ?busy_timeout=SECONDS"
             )
         return super().words_of(error)
 
