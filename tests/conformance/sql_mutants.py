@@ -292,6 +292,7 @@ MUTANTS = [
     # Settling.
     M(PG_BACKEND, "(outcome.id, outcome.retries) in applied", "outcome.id in {id for id, _ in applied}"),
     M(PG_SETTLE, "fence = job.retries + 1", "fence = job.fence"),
+    M(PG_SETTLE, 'driver.execute(RELEASE, {"ids": numbers([id for id, _ in applied]), "now": now})', "pass"),
     M(
         PG_SETTLE,
         "job.retries = given.retries AND {IS_ACTIVE}\n        RETURNING job.id, job.retries\n    ), ended AS (SELECT",
@@ -317,7 +318,7 @@ MUTANTS = [
     ),
     M(
         PG_SETTLE,
-        "CASE WHEN ids IS NOT NULL THEN MINION_RELEASE(ids, {NOW}) END FROM ended",
+        "{RELEASED} FROM ended",
         "NULL FROM ended",
     ),
     M(PG_SETTLE, "given.retry_in IS NOT NULL AND job.attempts > 1", "given.retry_in IS NOT NULL"),

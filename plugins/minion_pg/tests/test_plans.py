@@ -96,8 +96,9 @@ def test_settling(filled: PgBackend) -> None:
         "run_in": [0.0, 0.0],
         "run_at": [None, None],
         "now": None,
+        "release": True,
     }
-    for statement in (settling.FINISH, settling.FAIL, settling.RETURN):
+    for statement in (settling.LOCK, settling.FINISH, settling.FAIL, settling.RETURN):
         text = plan(filled, statement, arrays)
         assert used(text) == {"minion_jobs_pkey"}
         assert "Seq Scan" not in text

@@ -321,6 +321,7 @@ def each_alone(rig: Rig) -> None:
 def one_of_each_kind(rig: Rig) -> None:
     claims = [rig.active(attempts=2, uniqkey=f"k{number}") for number in range(5)]
     finished, failed, released, declined, replaced = (claim.id for claim in claims)
+    children = [rig.enqueue("child", parents=[id]) for id in (finished, failed)]
     outcomes = (
         Replaced(replaced, 0, jobs=(NewJob("new"),)),
         Failed(failed, 0, message="x", retry_in=0),
@@ -332,6 +333,8 @@ def one_of_each_kind(rig: Rig) -> None:
     states = [rig.job(claim.id).state for claim in claims]
     want = ["finished", "inactive", "inactive", "inactive", "finished"]
     rig.equal("outcomes of all kinds are stored together", states, want)
+    free = [claim.id for claim in rig.claim(9, tasks=("child",))]
+    rig.equal("the children of what is finished go on", free, children[:1])
     made = [rig.backend.enqueue([NewJob("t", uniqkey=f"k{number}")])[0].created for number in range(5)]
     rig.equal("what came back has its key still", made, [True, False, False, False, True])
 

@@ -36,6 +36,8 @@ IS_ACTIVE = "job.state::TEXT = 'active'"
 BACK = f"""worker = NULL, grabbed_until = NULL, exit_status = NULL, retried = {NOW}, touched = touched + 1,
     retries = job.retries + 1, fence = job.retries + 1"""
 
+RELEASED = f"CASE WHEN %(release)s AND ids IS NOT NULL THEN MINION_RELEASE(ids, {NOW}) END"
+
 FINISH = f"""WITH given AS (
         SELECT * FROM UNNEST(%(ids)s::BIGINT[], %(retries)s::INT[], %(results)s::TEXT[], %(exits)s::INT[])
             AS given (id, retries, result, exit_status)
@@ -47,7 +49,7 @@ FINISH = f"""WITH given AS (
         FROM given WHERE job.id = given.id AND job.retries = given.retries AND {IS_ACTIVE}
         RETURNING job.id, job.retries
     ), ended AS (SELECT ARRAY_AGG(id) AS ids, ARRAY_AGG(retries) AS retries FROM done)
-    SELECT ids, retries, CASE WHEN ids IS NOT NULL THEN MINION_RELEASE(ids, {NOW}) END FROM ended"""
+    SELECT ids, retries, {RELEASED} FROM ended"""
 
 FAIL = f"""WITH given AS (
         SELECT * FROM UNNEST(%(ids)s::BIGINT[], %(retries)s::INT[], %(messages)s::TEXT[],
@@ -83,7 +85,7 @@ FAIL = f"""WITH given AS (
     ), all_of AS (
         SELECT ARRAY_AGG(id) AS ids, ARRAY_AGG(retries) AS retries
         FROM (SELECT id, retries FROM ended UNION ALL SELECT id, retries FROM back) AS any_of)
-    SELECT ids, retries, CASE WHEN ids IS NOT NULL THEN MINION_RELEASE(ids, {NOW}) END,
+    SELECT ids, retries, {RELEASED},
         (SELECT MINION_WAKE(ARRAY_AGG(DISTINCT queue)) FROM back WHERE hold = 0 HAVING COUNT(*) > 0)
     FROM all_of"""
 
@@ -100,14 +102,16 @@ RETURN = f"""WITH given AS (
         FROM given WHERE job.id = given.id AND job.retries = given.retries AND {IS_ACTIVE}
         RETURNING job.id, given.retries, job.queue, job.hold
     ), all_of AS (SELECT ARRAY_AGG(id) AS ids, ARRAY_AGG(retries) AS retries FROM back)
-    SELECT ids, retries, CASE WHEN ids IS NOT NULL THEN MINION_RELEASE(ids, {NOW}) END,
+    SELECT ids, retries, {RELEASED},
         (SELECT MINION_WAKE(ARRAY_AGG(DISTINCT queue)) FROM back WHERE hold = 0 HAVING COUNT(*) > 0)
     FROM all_of"""
 
 
-LOCK = "SELECT FROM minion_jobs WHERE id = ANY (%s::BIGINT[]) ORDER BY id FOR NO KEY UPDATE"
+LOCK = "SELECT FROM minion_jobs WHERE id = ANY (%(ids)s::BIGINT[]) ORDER BY id FOR NO KEY UPDATE"
 """In the order in which everybody locks, ahead of statements that lock one kind of outcomes each."""
 
+RELEASE = f"SELECT MINION_RELEASE(%(ids)s::BIGINT[], {NOW})"
+"""The children of all kinds at once, which are locked in that order, too."""
 
 Attempt: TypeAlias = tuple[int, int]
 """The id of a job, and its ``retries`` at the time."""
@@ -121,15 +125,19 @@ def settle(outcomes: Sequence[Outcome], now: Any, driver: Any) -> set[Attempt]:
         now: The caller's clock, if there is one.
         driver: A connection that commits each statement by itself.
     """
-    kinds: dict[Callable[..., set[Attempt]], list[Outcome]] = {}
+    kinds: dict[str, list[Outcome]] = {}
     for outcome in sorted(outcomes, key=lambda outcome: outcome.id):
-        kinds.setdefault(_APPLIERS[type(outcome)], []).append(outcome)
+        kinds.setdefault(_STATEMENTS[type(outcome)], []).append(outcome)
     if len(kinds) == 1:
-        ((apply, some),) = kinds.items()
-        return apply(driver, some, now)
+        ((statement, some),) = kinds.items()
+        return _apply(driver, statement, some, now, release=True)
     with driver.transaction():
-        driver.execute(LOCK, (numbers([outcome.id for outcome in outcomes]),))
-        return set().union(*(apply(driver, some, now) for apply, some in kinds.items()))
+        driver.execute(LOCK, {"ids": numbers([outcome.id for outcome in outcomes])})
+        applied: set[Attempt] = set()
+        for statement, some in kinds.items():
+            applied |= _apply(driver, statement, some, now, release=False)
+        driver.execute(RELEASE, {"ids": numbers([id for id, _ in applied]), "now": now})
+        return applied
 
 
 def settle_with_replaced(work: Work, outcomes: Sequence[Outcome], now: Any) -> list[Settled]:
@@ -143,57 +151,52 @@ def settle_with_replaced(work: Work, outcomes: Sequence[Outcome], now: Any) -> l
     ]
 
 
-def _finish(driver: Any, outcomes: Sequence[Finished], now: Any) -> set[Attempt]:
-    return _apply(
-        driver,
-        FINISH,
-        outcomes,
-        now,
-        results=texts([jsonb(outcome.result_json) for outcome in outcomes]),
-        exits=numbers([outcome.exit_status for outcome in outcomes]),
-    )
-
-
-def _fail(driver: Any, outcomes: Sequence[Failed], now: Any) -> set[Attempt]:
-    return _apply(
-        driver,
-        FAIL,
-        outcomes,
-        now,
-        messages=texts([outcome.message for outcome in outcomes]),
-        results=texts([jsonb(outcome.result_json) for outcome in outcomes]),
-        exits=numbers([outcome.exit_status or 1 for outcome in outcomes]),
-        retry_in=numbers([outcome.retry_in for outcome in outcomes]),
-    )
-
-
-def _give_back(driver: Any, outcomes: Sequence[Declined | Released], now: Any) -> set[Attempt]:
-    when = [outcome.run_after if isinstance(outcome, Declined) else 0.0 for outcome in outcomes]
-    return _apply(
-        driver,
-        RETURN,
-        outcomes,
-        now,
-        run_in=numbers([0.0 if isinstance(moment, datetime) else moment for moment in when]),
-        run_at=[moment if isinstance(moment, datetime) else None for moment in when],
-    )
-
-
-def _apply(driver: Any, statement: str, outcomes: Sequence[Outcome], now: Any, **arrays: Any) -> set[Attempt]:
+def _apply(driver: Any, statement: str, outcomes: Sequence[Any], now: Any, *, release: bool) -> set[Attempt]:
     values = {
         "now": now,
+        "release": release,
         "ids": numbers([outcome.id for outcome in outcomes]),
         "retries": numbers([outcome.retries for outcome in outcomes]),
     }
-    (ids, retries, *_) = driver.execute(statement, values | arrays).fetchone()
+    (ids, retries, *_) = driver.execute(statement, values | _ARRAYS[statement](outcomes)).fetchone()
     return set(zip(ids or (), retries or (), strict=True))
 
 
-_APPLIERS: dict[type[Outcome], Callable[..., set[Attempt]]] = {
-    Finished: _finish,
-    Failed: _fail,
-    Declined: _give_back,
-    Released: _give_back,
+def _of_finished(outcomes: Sequence[Finished]) -> dict[str, Any]:
+    return {
+        "results": texts([jsonb(outcome.result_json) for outcome in outcomes]),
+        "exits": numbers([outcome.exit_status for outcome in outcomes]),
+    }
+
+
+def _of_failed(outcomes: Sequence[Failed]) -> dict[str, Any]:
+    return {
+        "messages": texts([outcome.message for outcome in outcomes]),
+        "results": texts([jsonb(outcome.result_json) for outcome in outcomes]),
+        "exits": numbers([outcome.exit_status or 1 for outcome in outcomes]),
+        "retry_in": numbers([outcome.retry_in for outcome in outcomes]),
+    }
+
+
+def _of_returned(outcomes: Sequence[Declined | Released]) -> dict[str, Any]:
+    when = [outcome.run_after if isinstance(outcome, Declined) else 0.0 for outcome in outcomes]
+    return {
+        "run_in": numbers([0.0 if isinstance(moment, datetime) else moment for moment in when]),
+        "run_at": [moment if isinstance(moment, datetime) else None for moment in when],
+    }
+
+
+_STATEMENTS: dict[type[Outcome], str] = {
+    Finished: FINISH,
+    Failed: FAIL,
+    Declined: RETURN,
+    Released: RETURN,
+}
+
+_ARRAYS: dict[str, Callable[[Any], dict[str, Any]]] = {
+    FINISH: _of_finished,
+    FAIL: _of_failed,
+    RETURN: _of_returned,
 }
 
 
