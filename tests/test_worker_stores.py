@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import signal
 import time
 from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -116,3 +120,18 @@ def enqueued(minion):
         return minion.enqueue("add", [1])
     except BackendUnavailable:
         return None
+
+
+def test_a_program_with_more_files_open_than_select_knows(url):
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, before[1]), before[1]))
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, before)
+        for _ in range(1100):
+            stack.enter_context(Path(os.devnull).open())
+        queue = stack.enter_context(Minion(url))
+        ids = [queue.enqueue("t") for _ in range(3)]
+        began = time.monotonic()
+        queue.backend.wait(0.3, DequeueOptions(("u",)))
+        assert time.monotonic() - began > 0.2
+        assert sorted(job.id for job in queue.jobs()) == ids

@@ -1,8 +1,9 @@
-"""What wakes a worker's main loop: threads that have something for it, and signals."""
+"""What wakes who sleeps: a worker's main loop by its threads and by signals, others by a descriptor."""
 
 from __future__ import annotations
 
 import queue
+import select
 import selectors
 import signal
 import socket
@@ -14,7 +15,27 @@ from typing import Any, TypeAlias
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 
+POLL_MAX = 2**31 - 1
+"""Milliseconds."""
+
 OnSignal: TypeAlias = Callable[[int, FrameType | None], None]
+
+
+def is_readable(*files: Any, timeout: float | None = 0.0) -> bool:
+    """Wait until one of several files can be read without waiting, is at its end, or is closed.
+
+    A process may have more open than the 1,024 that ``select.select`` knows.
+
+    Args:
+        files: Descriptors, or what has one.
+        timeout: For how many seconds to wait, three weeks at the most; ``None`` is as long as it takes.
+    """
+    if not hasattr(select, "poll"):
+        return bool(select.select(files, [], [], timeout)[0])
+    poll = select.poll()
+    for file in files:
+        poll.register(file, select.POLLIN)
+    return bool(poll.poll(None if timeout is None else min(timeout * 1000, POLL_MAX)))
 
 
 class Wakeup:

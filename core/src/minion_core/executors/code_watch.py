@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import sys
 import sysconfig
 from pathlib import Path
+
+from minion_core.wakeup import is_readable
 
 LOOK_AT_CODE = 0.5
 """Seconds between two looks."""
@@ -43,7 +44,7 @@ class CodeWatch:
         Ends the process when the supervisor is gone.
         """
         while {path: _time(path) for path in _files_here()} == self._here and not self.changed():
-            readable, _, _ = select.select([sock], [], [], LOOK_AT_CODE)
+            readable = is_readable(sock, timeout=LOOK_AT_CODE)
             if readable and not sock.recv(1, socket.MSG_PEEK):
                 sys.exit(0)
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import ctypes
 import queue
-import select
 import threading
 import time
 
 from minion_core.executors.performer import Hand
 from minion_core.job import Job
 from minion_core.performing import Performance, perform, timed_out
+from minion_core.wakeup import is_readable
 
 
 class _Running:
@@ -99,7 +99,7 @@ def perform_in_threads(hand: Hand, capacity: int) -> None:  # noqa: ARG001  # th
     while True:
         ends = pool.next_end()
         timeout = None if ends is None else max(0.0, ends - time.monotonic())
-        readable, _, _ = select.select([hand.line], [], [], timeout)
+        readable = is_readable(hand.line, timeout=timeout)
         pool.end_overdue()
         if not readable:
             continue

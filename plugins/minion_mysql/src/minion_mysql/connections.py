@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import select
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,8 @@ import pymysql
 import sqlalchemy as sa
 from pymysql.constants import CLIENT, CR, ER, SERVER_STATUS
 from sqlalchemy.pool import NullPool
+
+from minion_core.wakeup import is_readable
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -146,7 +147,7 @@ def connect(url: URL, options: Mapping[str, Any], **more: Any) -> Connection:
 def is_quiet(connection: Any) -> bool:
     """Say whether an idle connection is as it was left: what a server says unasked is its farewell."""
     try:
-        return bool(connection.open) and not select.select([connection._sock], [], [], 0)[0]  # noqa: SLF001
+        return bool(connection.open) and not is_readable(connection._sock)  # noqa: SLF001
     except (OSError, ValueError):
         return False
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import select
 from typing import Any
 
 import psycopg
 from psycopg import conninfo, errors, pq
+
+from minion_core.wakeup import is_readable
 
 SCHEMES = ("postgresql://", "postgres://")
 CONNECT_TIMEOUT = 10
@@ -123,16 +124,15 @@ def is_quiet(connection: psycopg.Connection[Any]) -> bool:
     if connection.closed:
         return False
     try:
-        readable, _, _ = select.select([connection.pgconn.socket], [], [], 0)
+        return not is_readable(connection.pgconn.socket)
     except (psycopg.Error, OSError, ValueError):
         return False
-    return not readable
 
 
 def read_in(connection: psycopg.Connection[Any]) -> bool:
     """Read what a listening connection has to say; ``False`` when it has ended."""
     try:
-        while select.select([connection.pgconn.socket], [], [], 0)[0]:
+        while is_readable(connection.pgconn.socket):
             connection.pgconn.consume_input()
             if connection.pgconn.status != pq.ConnStatus.OK:
                 return False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import select
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import psycopg
 
 from minion_core.errors import BackendError
 from minion_core.records import DequeueOptions
+from minion_core.wakeup import is_readable
 from minion_pg import claiming
 from minion_pg.connecting import read_in
 
@@ -95,11 +95,11 @@ class Listener:
             finally:
                 self._listening.clear()
             if not self._closed:
-                select.select([self._wake_read], [], [], RETRY_EVERY)
+                is_readable(self._wake_read, timeout=RETRY_EVERY)
 
     def _read(self, connection: psycopg.Connection[Any]) -> None:
         while not self._closed:
-            select.select([connection.pgconn.socket, self._wake_read], [], [])
+            is_readable(connection.pgconn.socket, self._wake_read, timeout=None)
             if self._closed or not read_in(connection):
                 return
             heard = False

@@ -11,9 +11,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import select
 import time
 from pathlib import Path
+
+from minion_core.wakeup import is_readable
 
 IN_MODIFY = 0x2
 """From <sys/inotify.h>."""
@@ -55,7 +56,7 @@ class Watch:
         if time.monotonic() - self._touched < COMMIT_TAKES:
             time.sleep(min(seconds, STEP))
             seconds = 0.0
-        if select.select([self._fd], [], [], seconds)[0]:
+        if is_readable(self._fd, timeout=seconds):
             with contextlib.suppress(BlockingIOError):
                 os.read(self._fd, 65536)
             self._touched = time.monotonic()
