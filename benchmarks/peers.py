@@ -18,7 +18,7 @@ from attrs import frozen
 MINION = r"""
 use Minion; use Time::HiRes 'time';
 my ($kind, $store, $count) = @ARGV;
-my $minion = Minion->new($kind => $store);
+my $minion = Minion->new($kind => $kind eq 'SQLite' ? "sqlite:$store" : $store);
 $minion->reset({all => 1});
 $minion->add_task(noop => sub { });
 $minion->enqueue(noop => [$_], {attempts => 2}) for 1 .. $count;
@@ -149,7 +149,6 @@ def measure_peers(url: str, count: int) -> dict[str, Any]:
         if url.startswith(peer.scheme) and all(_is_installed(peer, name) for name in peer.needs):
             with tempfile.TemporaryDirectory() as folder:
                 store = f"{folder}/peer.db" if peer.scheme == "sqlite" else url
-                store = f"sqlite:{store}" if "SQLite" in peer.command else store
                 done = subprocess.run(
                     [*peer.command, store, str(count // 10 if peer.slow else count)],
                     stdout=subprocess.PIPE,

@@ -177,6 +177,10 @@ class SqlBackend(Backend):
     def is_unavailable(self, error: BaseException) -> bool:
         """Say whether the store could not be reached, or went away."""
 
+    def settle_once(self, outcomes: Sequence[Outcome]) -> list[Settled]:
+        """Settle in one transaction; ``CommitUnknown`` has the rows looked at for what became of it."""
+        return self.write(settling.settle, outcomes)
+
     def words_of(self, error: BaseException) -> str:
         """Say in one line what an error of the driver's says."""
         return " ".join(str(error).split())
@@ -354,7 +358,7 @@ class SqlBackend(Backend):
         if not outcomes:
             return []
         try:
-            return self.write(settling.settle, outcomes)
+            return self.settle_once(outcomes)
         except CommitUnknown:
             shown = self.read(settling.applied_before, outcomes)
             again = [index for index, settled in enumerate(shown) if not settled.applied]
@@ -496,6 +500,21 @@ class SqlBackend(Backend):
 def _check_page(offset: int, limit: int) -> None:
     values.check_integer(offset, "offset", 0)
     values.check_integer(limit, "limit", 0)
+
+
+def replace_dead(engine: sa.Engine, is_quiet: Callable[[Any], bool]) -> None:
+    """Have the pool replace connections that the server ended while they lay idle, before they are used.
+
+    Args:
+        engine: Whose pool.
+        is_quiet: Says whether a driver's connection is as it was left.
+    """
+
+    def look(connection: Any, _record: Any, _proxy: Any) -> None:
+        if not is_quiet(connection):
+            raise sa.exc.DisconnectionError
+
+    sa.event.listen(engine, "checkout", look)
 
 
 def _of_the_driver(error: BaseException) -> BaseException:

@@ -34,6 +34,7 @@ from minion_core.records import (
     Settled,
 )
 from minion_core.sql import ColumnTypes, SqlBackend, Work, locks
+from minion_core.sql.backend import replace_dead
 from minion_core.sql.tables import LIVE, from_microseconds, in_state
 from minion_core.values import encode_json
 from minion_mysql import claiming, writing
@@ -128,7 +129,7 @@ class MysqlBackend(SqlBackend):
             max_overflow=-1,
             pool_reset_on_return=None,  # our transactions end themselves
         )
-        sa.event.listen(engine, "checkout", _refuse_dead)
+        replace_dead(engine, is_quiet)
         return engine
 
     def _connect(self) -> Connection:
@@ -362,12 +363,6 @@ class MysqlBackend(SqlBackend):
             self._sleepers.give_back(sleeper)
         except (sa.exc.DBAPIError, pymysql.err.Error) as error:
             raise self.translate(error) from error
-
-
-def _refuse_dead(connection: Any, _record: Any, _proxy: Any) -> None:
-    """Let the pool replace connections that the server ended while they lay idle, before they are used."""
-    if not is_quiet(connection):
-        raise sa.exc.DisconnectionError
 
 
 def _look(work: Work, options: DequeueOptions) -> tuple[bool, float]:

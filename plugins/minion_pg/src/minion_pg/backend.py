@@ -33,8 +33,7 @@ from minion_core.records import (
     Settled,
 )
 from minion_core.sql import SqlBackend, Tables, Work
-from minion_core.sql import settling as toolkit
-from minion_core.sql.backend import PAUSE, TRIES, CommitUnknown
+from minion_core.sql.backend import PAUSE, TRIES, CommitUnknown, replace_dead
 from minion_pg import claiming, settling, storing, waking
 from minion_pg.columns import TYPES
 from minion_pg.connecting import (
@@ -120,7 +119,7 @@ class PgBackend(SqlBackend):
             max_overflow=-1,
             pool_reset_on_return=None,  # our transactions end themselves
         )
-        sa.event.listen(engine, "checkout", _refuse_dead)
+        replace_dead(engine, is_quiet)
         return engine
 
     def check_store(self, connection: sa.Connection) -> None:
@@ -399,29 +398,19 @@ class PgBackend(SqlBackend):
         first: dict[tuple[int, int], int] = {}
         for index, outcome in enumerate(outcomes):
             first.setdefault((outcome.id, outcome.retries), index)
-        if first:
-            answers = self._settle([outcomes[index] for index in first.values()])
-            for index, answer in zip(first.values(), answers, strict=True):
-                settled[index] = answer
+        answers = super().settle([outcomes[index] for index in first.values()])
+        for index, answer in zip(first.values(), answers, strict=True):
+            settled[index] = answer
         return settled
 
-    def _settle(self, outcomes: Sequence[Outcome]) -> list[Settled]:
-        """Settle attempts that are all different."""
-        try:
-            if any(isinstance(outcome, Replaced) for outcome in outcomes):
-                answers = self.write(settling.settle_with_replaced, outcomes, self._instant())
-                with contextlib.suppress(BackendError):  # who waits looks by itself after a while
-                    self._once(lambda driver: driver.execute(f"SELECT {_NOTIFY_IF_ANYBODY_WAITS}"))
-                return answers
-            applied = self._once(partial(settling.settle, outcomes, self._instant()))
-            return [Settled((outcome.id, outcome.retries) in applied) for outcome in outcomes]
-        except CommitUnknown:
-            shown = self.read(toolkit.applied_before, outcomes)
-            again = [index for index, answer in enumerate(shown) if not answer.applied]
-            answers = self.settle([outcomes[index] for index in again])
-            for index, answer in zip(again, answers, strict=True):
-                shown[index] = answer
-            return shown
+    def settle_once(self, outcomes: Sequence[Outcome]) -> list[Settled]:
+        if any(isinstance(outcome, Replaced) for outcome in outcomes):
+            answers = self.write(settling.settle_with_replaced, outcomes, self._instant())
+            with contextlib.suppress(BackendError):  # who waits looks by itself after a while
+                self._once(lambda driver: driver.execute(f"SELECT {_NOTIFY_IF_ANYBODY_WAITS}"))
+            return answers
+        applied = self._once(partial(settling.settle, outcomes, self._instant()))
+        return [Settled((outcome.id, outcome.retries) in applied) for outcome in outcomes]
 
     def retry_job(self, id: int, retries: int, options: RetryOptions) -> bool:
         return self.write(settling.retry_job, id, retries, options)
@@ -543,9 +532,3 @@ class _Borrowed:
         """Leave it to the caller."""
 
     rollback = close = commit
-
-
-def _refuse_dead(connection: Any, _record: Any, _proxy: Any) -> None:
-    """Let the pool replace connections that the server ended while they lay idle, before they are used."""
-    if not is_quiet(connection):
-        raise sa.exc.DisconnectionError

@@ -37,6 +37,7 @@ BACK = f"""worker = NULL, grabbed_until = NULL, exit_status = NULL, retried = {N
     retries = job.retries + 1, fence = job.retries + 1"""
 
 RELEASED = f"CASE WHEN %(release)s AND ids IS NOT NULL THEN MINION_RELEASE(ids, {NOW}) END"
+"""Children go on in the same statement, unless those of all kinds do so together (``RELEASE``)."""
 
 FINISH = f"""WITH given AS (
         SELECT * FROM UNNEST(%(ids)s::BIGINT[], %(retries)s::INT[], %(results)s::TEXT[], %(exits)s::INT[])
